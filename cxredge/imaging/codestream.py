@@ -1,0 +1,42 @@
+"""What a compressed picture says of itself, read before any decoder is let loose on it."""
+
+import struct
+
+_JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
+# SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 of JPEG-LS (T.87).
+_FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_SCAN_HEADER = 0xDA
+# JPEG and JPEG-LS end with EOI, JPEG 2000 with EOC: the same bytes, which coded pixels cannot hold. Padding may follow.
+_END, _END_WITHIN = b"\xff\xd9", 64
+
+
+def coded_size(frame: bytes) -> tuple[int, int] | None:
+    """Rows and columns of a JPEG, JPEG-LS or JPEG 2000 stream; None where its header cannot be followed."""
+    if frame.startswith(_JPEG_START):
+        return _jpeg_size(frame)
+    # A JPEG 2000 stream may come wrapped in the boxes of a JP2 file.
+    starts = frame.find(_JPEG_2000_START) + len(_JPEG_2000_START)
+    if starts < len(_JPEG_2000_START) or len(frame) < starts + 20:
+        return None
+    # SIZ, T.800 A.5.1: length, capabilities, then the reference grid and where the picture begins on it.
+    right, bottom, left, top = struct.unpack_from(">IIII", frame, starts + 4)
+    return bottom - top, right - left
+
+
+def has_end(frame: bytes) -> bool:
+    """Whether a JPEG, JPEG-LS or JPEG 2000 stream is complete to its end marker."""
+    return _END in frame[-_END_WITHIN:]
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
+    at = len(_JPEG_START)
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        marker = frame[at + 1]
+        if marker in _FRAME_HEADERS:
+            rows, columns = struct.unpack_from(">HH", frame, at + 5)
+            return rows, columns
+        if marker == _SCAN_HEADER:
+            break
+        # Any number of FF may fill the space before a marker.
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+    return None

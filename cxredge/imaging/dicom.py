@@ -1,0 +1,299 @@
+"""DICOM files to a grey plane, through pydicom and its pixel decoders."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+
+from cxredge.errors import FilmFailedError, FilmRefusedError, Refusal
+from cxredge.imaging.dicom_file import (
+    DicomSource,
+    open_dicom,
+    raise_unless_content,
+    read_encapsulated,
+    read_native,
+    syntax_name,
+    uid_name,
+)
+from cxredge.imaging.grey import GreyScale, LookupTable, Rescale, Window, WindowShape, to_grey
+from cxredge.imaging.plane import MAX_PIXELS, Plane
+from cxredge.imaging.quiet import DECODERS_QUIET
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+# One decoder per syntax, always the same where it is installed: two may differ by a grey level. RLE is pydicom's own.
+_DECODERS = {
+    uid.JPEGBaseline8Bit: ("pillow", "gdcm"),
+    uid.JPEGExtended12Bit: ("pillow", "gdcm"),
+    uid.JPEGLossless: ("gdcm", "pylibjpeg"),
+    uid.JPEGLosslessSV1: ("gdcm", "pylibjpeg"),
+    uid.JPEGLSLossless: ("pyjpegls", "gdcm"),
+    uid.JPEGLSNearLossless: ("pyjpegls", "gdcm"),
+    uid.JPEG2000Lossless: ("pillow", "gdcm"),
+    uid.JPEG2000: ("pillow", "gdcm"),
+    uid.HTJ2KLossless: ("pylibjpeg",),
+    uid.HTJ2KLosslessRPCL: ("pylibjpeg",),
+    uid.HTJ2K: ("pylibjpeg",),
+    uid.RLELossless: ("pydicom",),
+}
+# Only this one decodes JPEG Extended above 8 bits; its licence (GPL) keeps it out of what cxredge installs.
+_TWELVE_BIT_DECODERS = ("pylibjpeg",)
+_PACKAGES = {
+    "pillow": "pillow",
+    "gdcm": "python-gdcm",
+    "pyjpegls": "pyjpegls",
+    "pylibjpeg": "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg",
+}
+# A pixel more than five times as high as wide, or as wide as high, is a mistake in the header.
+_MAX_ASPECT = 5.0
+_ABSURD = 1e12
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Image Pixel module (PS3.3 C.7.6.3), checked."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    photometric: str
+    planar: int
+
+    @property
+    def frame_bytes(self) -> int:
+        # Two pixels of YBR_FULL_422 share their colour: two samples a pixel instead of three (C.7.6.3.1.2).
+        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return self.rows * self.columns * samples * self.bits_allocated // 8
+
+
+def read_dicom(path: Path) -> Plane:
+    """Decode one DICOM file: its grey values through modality and VOI stage to 0 = black air, 255 = bright.
+
+    Photometric Interpretation alone says whether low is white: Presentation LUT Shape must agree with it (PS3.3
+    C.7.6.1, C.8.11.3), and where files contradict themselves it is the one that is wrong.
+    Raises FilmRefusedError for what is cut off, damaged, no film or of an unsupported kind, FilmFailedError when the
+    decoder for its transfer syntax is not installed, OSError when it cannot be opened or read.
+    """
+    with path.open("rb") as file, DECODERS_QUIET:
+        source = open_dicom(path, file)
+        shape = _shape(source.header)
+        frame, photometric = _decode(source, shape)
+        scale = _grey_scale(source, shape)
+        aspect, tags = _pixel_aspect(source.header), _tags(source)
+    pixels = to_grey(frame, scale) if shape.samples == 1 else _luminance(frame, photometric)
+    return Plane(pixels, shape.rows, shape.columns, aspect, tags)
+
+
+def _shape(header: Dataset) -> _Shape:
+    rows, columns = _integer(header, "Rows"), _integer(header, "Columns")
+    if not rows or not columns:
+        raise FilmRefusedError(Refusal.DAMAGED, "its header gives no size")
+    if rows * columns > MAX_PIXELS:
+        raise FilmRefusedError(Refusal.TOO_LARGE, f"{columns} x {rows} pixels")
+    if (frames := _integer(header, "NumberOfFrames", 1)) > 1:
+        raise FilmRefusedError(Refusal.MULTI_FRAME, f"{frames} frames")
+    photometric = _code(header, "PhotometricInterpretation")
+    samples = _integer(header, "SamplesPerPixel", 1)
+    if photometric not in _GREY + _COLOUR:
+        raise FilmRefusedError(Refusal.UNSUPPORTED, f"photometric interpretation {photometric or 'not given'}")
+    if samples != (1 if photometric in _GREY else 3):
+        raise FilmRefusedError(Refusal.DAMAGED, f"{photometric} with {samples} samples a pixel")
+    allocated = _integer(header, "BitsAllocated")
+    stored = _integer(header, "BitsStored", allocated)
+    if allocated not in ((8, 16) if samples == 1 else (8,)):
+        raise FilmRefusedError(Refusal.UNSUPPORTED, f"{allocated} bits a {'pixel' if samples == 1 else 'colour'}")
+    if not 1 <= stored <= allocated:
+        raise FilmRefusedError(Refusal.DAMAGED, f"{stored} bits stored in {allocated}")
+    signed = _integer(header, "PixelRepresentation") == 1
+    return _Shape(
+        rows, columns, samples, allocated, stored, signed, photometric, _integer(header, "PlanarConfiguration")
+    )
+
+
+def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
+    """Stored values [rows, columns] or [rows, columns, 3], and their photometric interpretation once decoded."""
+    try:
+        decoder = get_decoder(source.syntax)
+    except NotImplementedError:
+        raise FilmRefusedError(Refusal.UNSUPPORTED, f"pixels coded as {uid_name(source.syntax)}") from None
+    plugin = ""
+    if decoder.is_encapsulated:
+        plugin = _plugin(source.syntax, shape, decoder.available_plugins)
+        frame = encapsulate([read_encapsulated(source, shape.rows, shape.columns)])
+    else:
+        frame = read_native(source, shape.frame_bytes)
+    options: dict[str, Any] = {
+        "rows": shape.rows,
+        "columns": shape.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": shape.samples,
+        "bits_allocated": shape.bits_allocated,
+        "bits_stored": shape.bits_stored,
+        "pixel_representation": int(shape.signed),
+        "photometric_interpretation": shape.photometric,
+        "planar_configuration": shape.planar,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": source.vr,
+    }
+    if decoder.is_native:
+        # The grey table masks unused bits itself, so the array can be the file's own bytes.
+        options |= {"view_only": True, "correct_unused_bits": False}
+    try:
+        array, properties = decoder.as_array(frame, index=0, raw=True, decoding_plugin=plugin, **options)
+    except Exception as error:
+        raise_unless_content(error)
+        detail = f"its pixels cannot be decoded as {syntax_name(source.syntax)}"
+        raise FilmRefusedError(Refusal.DAMAGED, detail) from None
+    return array, str(properties["photometric_interpretation"])
+
+
+def _plugin(syntax: uid.UID, shape: _Shape, available: tuple[str, ...]) -> str:
+    wanted = _DECODERS.get(syntax, available)
+    if syntax == uid.JPEGExtended12Bit and shape.bits_stored > 8:
+        wanted = _TWELVE_BIT_DECODERS
+    for name in wanted:
+        if name in available:
+            return name
+    package = _PACKAGES[wanted[0]] if wanted else "a pydicom plug-in for it"
+    raise FilmFailedError(f"no decoder for {syntax_name(syntax)} is installed: pip install {package}")
+
+
+def _luminance(frame: NDArray[np.uint8], photometric: str) -> NDArray[np.uint8]:
+    if photometric.startswith("YBR_FULL"):
+        return np.ascontiguousarray(frame[..., 0])
+    return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).convert("L"))
+
+
+def _grey_scale(source: DicomSource, shape: _Shape) -> GreyScale:
+    header = source.header
+    modality: LookupTable | Rescale | None = _lookup_table(source, "ModalityLUTSequence", signed=shape.signed)
+    if modality is None:
+        slope, intercept = _numbers(header, "RescaleSlope"), _numbers(header, "RescaleIntercept")
+        if slope and intercept and slope[0]:
+            modality = Rescale(slope[0], intercept[0])
+    voi: LookupTable | Window | None = _lookup_table(source, "VOILUTSequence", signed=shape.signed)
+    if voi is None:
+        center, width = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
+        shape_name = _code(header, "VOILUTFunction") or WindowShape.LINEAR.name
+        if center and width and shape_name in WindowShape.__members__:
+            voi = Window(center[0], width[0], WindowShape[shape_name])
+    return GreyScale(
+        bits_allocated=shape.bits_allocated,
+        bits_stored=shape.bits_stored,
+        signed=shape.signed,
+        white_is_low=shape.photometric == "MONOCHROME1",
+        modality=modality,
+        voi=voi,
+        padding=_padding(header, shape),
+    )
+
+
+def _padding(header: Dataset, shape: _Shape) -> tuple[int, int] | None:
+    """Pixel Padding Value and Range Limit, PS3.3 C.7.5.1.1.2, as stored values; None where there are none."""
+    value = _value(header, "PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = _value(header, "PixelPaddingRangeLimit")
+    mask, sign = (1 << shape.bits_stored) - 1, 1 << shape.bits_stored - 1
+    # Writers give either as US or as SS whatever the pixels are, so both are read as bits.
+    ends = [end & mask for end in (value, limit if isinstance(limit, int) else value)]
+    if shape.signed:
+        ends = [(end ^ sign) - sign for end in ends]
+    return min(ends), max(ends)
+
+
+def _lookup_table(source: DicomSource, keyword: str, *, signed: bool) -> LookupTable | None:
+    """The first LUT of a sequence (PS3.3 C.11.1, C.11.2); None where there is none, or none that holds together.
+
+    Not pydicom's apply_voi: it takes 8-bit entries for 8-bit places, and a table's end for 16 bits.
+    """
+    try:
+        item = _value(source.header, keyword)[0]
+        count, first, _ = (int(number) for number in item.LUTDescriptor)
+        data = item.LUTData
+    except Exception as error:
+        raise_unless_content(error)
+        return None
+    count = count & 0xFFFF or 1 << 16
+    if signed and first > 0x7FFF:
+        first -= 1 << 16
+    if isinstance(data, bytes):
+        wide = len(data) >= 2 * count
+        dtype = ("<u2" if source.little_endian else ">u2") if wide else "u1"
+        entries = np.frombuffer(data, dtype, count=min(count, len(data)))
+    else:
+        entries = np.asarray(data).reshape(-1)[:count]
+    return LookupTable(first, entries.astype(np.uint16)) if len(entries) == count else None
+
+
+def _pixel_aspect(header: Dataset) -> float:
+    """Height of a pixel over its width (PS3.3 C.7.6.3.1.7, 10.7.1); 1 where the header does not say or errs."""
+    for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+        numbers = _numbers(header, keyword)
+        if len(numbers) == 2 and min(numbers) > 0:
+            aspect = numbers[0] / numbers[1]
+            return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else 1.0
+    return 1.0
+
+
+def _tags(source: DicomSource) -> dict[str, str]:
+    header = source.header
+    tags = {
+        "view": _code(header, "ViewPosition"),
+        "modality": _code(header, "Modality"),
+        "body_part": _code(header, "BodyPartExamined"),
+        "laterality": _code(header, "ImageLaterality") or _code(header, "Laterality"),
+        "patient_age": _age(header),
+        "patient_sex": _code(header, "PatientSex"),
+        "photometric": _code(header, "PhotometricInterpretation"),
+        "transfer_syntax": uid_name(source.syntax),
+        "sop_class": uid_name(_value(header, "SOPClassUID")),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _age(header: Dataset) -> str:
+    """Patient's Age as AS wants it (034Y); bare years, which some writers give, are completed."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", str(_value(header, "PatientAge") or "").strip())
+    return f"{int(match[1]):03d}{match[2] or 'Y'}" if match else ""
+
+
+def _code(header: Dataset, keyword: str) -> str:
+    """A code string (VR CS); empty when it is missing or is no code, so that free text never travels."""
+    text = str(_value(header, keyword) or "").strip().upper()
+    return text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else ""
+
+
+def _integer(header: Dataset, keyword: str, otherwise: int = 0) -> int:
+    value = _value(header, keyword)
+    return int(value) if isinstance(value, int) else otherwise
+
+
+def _numbers(header: Dataset, keyword: str) -> list[float]:
+    """The numbers of an element; none when any of it is not a number, or one that nothing measured can have."""
+    value = _value(header, keyword)
+    with suppress(TypeError, ValueError):
+        numbers = [float(number) for number in (value if np.iterable(value) else [value])]
+        return numbers if all(abs(number) < _ABSURD for number in numbers) else []
+    return []
+
+
+def _value(header: Dataset, keyword: str) -> Any:
+    """An element's value. pydicom converts it on first use and raises all manner of errors when it is malformed."""
+    try:
+        return header.get(keyword)
+    except Exception as error:
+        raise_unless_content(error)
+        return None

@@ -1,0 +1,58 @@
+"""What both decoders hand over: one grey plane as a radiograph is looked at, black air and bright bone."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# No detector is larger: a 43 x 43 cm plate at 0.1 mm is 4300 x 4300. Beyond it, a decompression bomb is likelier.
+MAX_PIXELS = 64_000_000
+# Below it a lung field is a handful of pixels.
+MIN_SIDE = 64
+_BAND = 64
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A decoded film.
+
+    pixels: uint8 [rows, columns], 0 = black.
+    rows, columns: the size the file declares; a decoder may already have reduced `pixels` below it.
+    pixel_aspect: height of a pixel over its width (DICOM PS3.3 C.7.6.3.1.7, vertical over horizontal).
+    tags: what the file says of itself, as far as a report or a check uses it; never trusted alone.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: int
+    columns: int
+    pixel_aspect: float = 1.0
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def grey_window(values: NDArray[Any]) -> tuple[float, float]:
+    """Robust grey range of a film that declares none: its 0.5th and 99.5th percentile.
+
+    values: any shape, any real dtype. Looked at on a grid of at most about a million samples.
+    """
+    flat = values.reshape(-1)
+    step = max(1, flat.size // 1_000_000)
+    low, high = np.percentile(flat[::step], (0.5, 99.5))
+    return float(low), float(high)
+
+
+def is_blank(grey: NDArray[np.uint8]) -> bool:
+    """Whether a plane shows nothing: 98 of 100 pixels lie within 8 grey levels of 255."""
+    low, high = np.percentile(grey, (1, 99))
+    return bool(high - low < 8)
+
+
+def look_up(table: NDArray[np.uint8], indices: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+    """The table's entry for every pixel, uint8 of the shape of `indices` [rows, columns].
+
+    NumPy widens an index array to 64 bits before it looks anything up, so this goes band by band: the copy stays small.
+    """
+    plane = np.empty(indices.shape, np.uint8)
+    for top in range(0, indices.shape[0], _BAND):
+        plane[top : top + _BAND] = table[indices[top : top + _BAND]]
+    return plane

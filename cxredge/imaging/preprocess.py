@@ -1,0 +1,119 @@
+"""The one road from a file to the network's input; training, calibration, evaluation and scan all take it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxredge.errors import FilmRefusedError, Refusal
+from cxredge.imaging.plane import MIN_SIDE, Plane, is_blank
+
+# Raised whenever the pixels that come out for the same file may change: caches and manifests carry it.
+VERSION = 1
+_SNIFF_BYTES = 132
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"BM")
+_DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model's films go through; a part of its manifest.
+
+    Films are letterboxed: the whole film, its proportions kept, centred on black. A centre crop would cut away the
+    costophrenic angles and apices, where effusion and pneumothorax show first, and squashing would change the
+    cardiothoracic ratio; black is what lies outside the patient anyway.
+
+    size: side of the square network input in pixels.
+    clahe: contrast-limited adaptive histogram equalisation, 10 x 10 tiles, clip limit 3, at network size.
+    """
+
+    size: int = 224
+    clahe: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change whenever the pixels may change."""
+        said = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film, ready for a network.
+
+    image: uint8 [1, size, size], 0 = black.
+    rows, columns: the size the file declares.
+    box: left, top, width, height in `image` of the film proper; outside it lies the letterbox.
+    tags: what the file says of itself (view, modality, body part, ...); tags can lie.
+    """
+
+    image: NDArray[np.uint8]
+    rows: int
+    columns: int
+    box: tuple[int, int, int, int]
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def read_film(path: Path, preprocessing: Preprocessing) -> Film:
+    """Decode a DICOM, PNG, JPEG, TIFF or BMP file into the network's input.
+
+    Raises FilmRefusedError with the reason when the file holds no film that may be scored, FilmFailedError when
+    a decoder is missing, OSError when the file cannot be opened or read.
+    """
+    return prepare(decode(path, at_least=2 * preprocessing.size), preprocessing)
+
+
+def decode(path: Path, *, at_least: int) -> Plane:
+    """Decode by what the file holds, not by what it is called. `at_least`: see `read_raster`."""
+    with path.open("rb") as file:
+        head = file.read(_SNIFF_BYTES)
+    if not head:
+        raise FilmRefusedError(Refusal.EMPTY)
+    if head.startswith(_MAGIC) and head[128:132] != b"DICM":
+        from cxredge.imaging.raster import read_raster
+
+        return read_raster(path, at_least=at_least)
+    if head[128:132] == b"DICM" or path.suffix.lower() in _DICOM_SUFFIXES:
+        # pydicom takes a quarter of a second to import, so only a DICOM file pays for it.
+        from cxredge.imaging.dicom import read_dicom
+
+        return read_dicom(path)
+    raise FilmRefusedError(Refusal.NOT_AN_IMAGE)
+
+
+def prepare(plane: Plane, preprocessing: Preprocessing) -> Film:
+    """Letterbox a plane to the network's size, then CLAHE where the model asks for it.
+
+    Raises FilmRefusedError for a plane that is too small or shows nothing.
+    """
+    height = plane.rows * plane.pixel_aspect
+    if min(height, plane.columns) < MIN_SIDE:
+        raise FilmRefusedError(Refusal.TOO_SMALL, f"{plane.columns} x {plane.rows} pixels, a film needs {MIN_SIDE}")
+    size = preprocessing.size
+    scale = size / max(height, plane.columns)
+    inner = (max(1, round(plane.columns * scale)), max(1, round(height * scale)))
+    picture: Image.Image = Image.fromarray(plane.pixels)
+    if picture.size != inner:
+        # Bilinear in Pillow is area-aware when it shrinks; the gap lets it halve large planes cheaply first.
+        picture = picture.resize(inner, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    film = np.asarray(picture)
+    if is_blank(film):
+        raise FilmRefusedError(Refusal.BLANK)
+    if preprocessing.clahe:
+        from cxredge.imaging.clahe import clahe
+
+        film = clahe(film)
+    left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
+    image = np.zeros((1, size, size), np.uint8)
+    image[0, top : top + inner[1], left : left + inner[0]] = film
+    return Film(image, plane.rows, plane.columns, (left, top, *inner), plane.tags)
+
+
+def describe(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The manifest's entry for a preprocessing."""
+    return {**asdict(preprocessing), "fit": "letterbox", "version": VERSION, "digest": preprocessing.digest}

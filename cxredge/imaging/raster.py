@@ -1,0 +1,107 @@
+"""PNG, JPEG, TIFF and BMP files to a grey plane, through Pillow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from cxredge.errors import FilmRefusedError, Refusal
+from cxredge.imaging.plane import MAX_PIXELS, Plane, grey_window, look_up
+from cxredge.imaging.quiet import DECODERS_QUIET
+
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
+TIFF_PHOTOMETRIC = 262
+WHITE_IS_ZERO = 0
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+
+
+def read_raster(path: Path, *, at_least: int) -> Plane:
+    """Decode one picture file.
+
+    at_least: side in pixels below which the result must not fall; large JPEGs are decoded at 1/2, 1/4 or 1/8 above it.
+    Deeper than 8 bits carries no window, so it is stretched between robust percentiles; 8 bits stay as they are.
+    Raises FilmRefusedError for what is no picture, is cut off, or holds several; OSError when it cannot be opened.
+    """
+    with path.open("rb") as file, DECODERS_QUIET:
+        try:
+            with Image.open(file, formats=FORMATS) as picture:
+                loaded = _load(picture, at_least)
+        except (FilmRefusedError, MemoryError):
+            raise
+        except UnidentifiedImageError:
+            raise FilmRefusedError(Refusal.DAMAGED, "its header cannot be read") from None
+        except Image.DecompressionBombError:
+            raise FilmRefusedError(Refusal.TOO_LARGE, f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
+        except Exception as error:
+            # Pillow says OSError both for a cut-off file and for a disk that fails: only the first has no errno. From
+            # a header full of nonsense comes anything, TypeError and KeyError included; only Pillow is called here.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            said = str(error).lower()
+            early = isinstance(error, EOFError) or "truncated" in said or "unexpected end" in said
+            raise FilmRefusedError(Refusal.ENDS_EARLY if early else Refusal.DAMAGED, _plain(error)) from None
+    return Plane(_grey(loaded.picture, white_is_zero=loaded.white_is_zero), loaded.rows, loaded.columns)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A picture in memory, upright. rows, columns: as its header says, upright too."""
+
+    picture: Image.Image
+    rows: int
+    columns: int
+    white_is_zero: bool
+
+
+def _load(picture: ImageFile.ImageFile, at_least: int) -> _Loaded:
+    columns, rows = picture.size
+    if rows * columns > MAX_PIXELS:
+        raise FilmRefusedError(Refusal.TOO_LARGE, f"{columns} x {rows} pixels")
+    if (pages := getattr(picture, "n_frames", 1)) > 1:
+        raise FilmRefusedError(Refusal.MULTI_FRAME, f"{pages} pages")
+    if picture.format == "JPEG":
+        picture.draft("L", (at_least, at_least))
+    if picture.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS:
+        rows, columns = columns, rows
+    white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+    return _Loaded(ImageOps.exif_transpose(picture), rows, columns, white_is_zero)
+
+
+def _grey(picture: Image.Image, *, white_is_zero: bool) -> NDArray[np.uint8]:
+    if picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
+        return _deep_grey(np.asarray(picture), white_is_zero=white_is_zero)
+    if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info:
+        # What is transparent shows the light box switched off.
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+    if picture.mode not in ("1", "L"):
+        picture = picture.convert("RGB")
+    return np.asarray(picture.convert("L"))
+
+
+def _deep_grey(values: NDArray[Any], *, white_is_zero: bool) -> NDArray[np.uint8]:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise FilmRefusedError(Refusal.DAMAGED, "grey values that are not numbers")
+    low, high = grey_window(values)
+    if not high > low:
+        raise FilmRefusedError(Refusal.BLANK)
+    if values.dtype == np.uint16:
+        # One lookup per grey value instead of a float copy of the plane.
+        grey = look_up(_stretch(np.arange(65536, dtype=np.float32), low, high), values)
+    else:
+        grey = _stretch(values.astype(np.float32), low, high)
+    # Pillow turns 8-bit WhiteIsZero around by itself, deeper ones not.
+    return 255 - grey if white_is_zero else grey
+
+
+def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    grey: NDArray[np.uint8] = np.round(np.clip((values - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
+    return grey
+
+
+def _plain(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]

@@ -1,0 +1,163 @@
+"""PNG, JPEG, TIFF and BMP films come out as a person sees them, or are refused."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxredge.errors import FilmRefusedError, Refusal
+from cxredge.imaging import Preprocessing, read_film
+from cxredge.imaging.preprocess import decode
+
+AT_LEAST = 448
+SaveFilm = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> SaveFilm:
+    def write(pixels: NDArray[np.generic] | Image.Image, suffix: str, **options: object) -> Path:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}{suffix}"
+        picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+        picture.save(path, **options)  # type: ignore[arg-type]
+        return path
+
+    return write
+
+
+def pixels_of(path: Path) -> NDArray[np.uint8]:
+    return decode(path, at_least=AT_LEAST).pixels
+
+
+def refusal(path: Path) -> FilmRefusedError:
+    with pytest.raises(FilmRefusedError) as refused:
+        read_film(path, Preprocessing())
+    return refused.value
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_eight_bit_picture_stays_as_it_is(save: SaveFilm, film8: NDArray[np.uint8], suffix: str, mode: str) -> None:
+    np.testing.assert_array_equal(pixels_of(save(Image.fromarray(film8).convert(mode), suffix)), film8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_picture_is_stretched_between_percentiles(
+    save: SaveFilm, film12: NDArray[np.uint16], suffix: str
+) -> None:
+    low, high = np.percentile(film12, (0.5, 99.5))
+    expected = np.rint(np.clip((film12 - low) / (high - low), 0, 1) * 255)
+    assert np.abs(pixels_of(save(film12, suffix)) - expected).max() <= 1
+
+
+def test_sixteen_bit_picture_agrees_with_the_same_film_as_dicom(
+    save: SaveFilm, write_dicom: Callable[..., Path], film12: NDArray[np.uint16]
+) -> None:
+    off = np.abs(pixels_of(save(film12, ".png")).astype(int) - pixels_of(write_dicom(film12, bits=12)))
+    assert off.max() <= 1
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["8 bits", "16 bits"])
+def test_white_is_zero_tiff_is_turned_around(
+    save: SaveFilm, film8: NDArray[np.uint8], film12: NDArray[np.uint16], deep: bool
+) -> None:
+    path = save(film12 if deep else film8, ".tif")
+    black_is_zero = pixels_of(path)
+    path.write_bytes(as_white_is_zero(path.read_bytes()))
+    np.testing.assert_array_equal(pixels_of(path), 255 - black_is_zero)
+
+
+def as_white_is_zero(tiff: bytes) -> bytes:
+    """A little-endian TIFF with Photometric Interpretation 1 said to be 0."""
+    tag = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    assert tiff.count(tag + b"\x01\x00") == 1
+    return tiff.replace(tag + b"\x01\x00", tag + b"\x00\x00")
+
+
+def test_transparent_pixels_are_black(save: SaveFilm, film8: NDArray[np.uint8]) -> None:
+    opaque = np.full_like(film8, 255)
+    opaque[:, :40] = 0
+    path = save(np.dstack([film8, film8, film8, opaque]), ".png")
+    pixels = pixels_of(path)
+    assert not pixels[:, :40].any()
+    np.testing.assert_array_equal(pixels[:, 40:], film8[:, 40:])
+
+
+def test_rotated_jpeg_is_turned_upright(save: SaveFilm, film8: NDArray[np.uint8]) -> None:
+    film = Image.fromarray(film8[:240])
+    upright = save(film, ".jpg", quality=95)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    sideways = save(film.transpose(Image.Transpose.ROTATE_90), ".jpg", quality=95, exif=orientation)
+    plane = decode(sideways, at_least=AT_LEAST)
+    assert (plane.rows, plane.columns) == (240, 320)
+    assert np.abs(plane.pixels.astype(int) - pixels_of(upright)).mean() < 2
+
+
+def test_large_jpeg_decoded_smaller_is_close_to_the_whole(save: SaveFilm, sample: Callable[[str], Path]) -> None:
+    film = Image.fromarray(pixels_of(sample("RG1_UNCR.dcm")))
+    path = save(film, ".jpg", quality=95)
+    plane = decode(path, at_least=AT_LEAST)
+    assert min(plane.pixels.shape) < min(plane.rows, plane.columns) / 2
+    assert min(plane.pixels.shape) >= AT_LEAST
+    whole = read_film(save(film, ".png"), Preprocessing())
+    drafted = read_film(path, Preprocessing())
+    assert (drafted.rows, drafted.columns, drafted.box) == (whole.rows, whole.columns, whole.box)
+    off = np.abs(drafted.image.astype(int) - whole.image)
+    assert off.mean() < 1
+    assert np.percentile(off, 99) <= 6
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_cut_off_picture_is_refused(
+    tmp_path: Path, film8: NDArray[np.uint8], format_: str, share: float, recwarn: pytest.WarningsRecorder
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(film8).save(buffer, format_)
+    path = tmp_path / "cut"
+    path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
+    assert refusal(path).reason in (Refusal.ENDS_EARLY, Refusal.DAMAGED)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_garbage_never_crashes(tmp_path: Path, film8: NDArray[np.uint8], format_: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(film8[:100, :100]).save(buffer, format_)
+    generator = np.random.default_rng(0)
+    path = tmp_path / "soiled"
+    for _ in range(60):
+        soiled = bytearray(buffer.getvalue())
+        at = int(generator.integers(4, len(soiled) - 20))
+        soiled[at : at + 20] = generator.bytes(20)
+        path.write_bytes(bytes(soiled))
+        try:
+            assert read_film(path, Preprocessing()).image.shape == (1, 224, 224)
+        except FilmRefusedError:
+            continue
+
+
+def test_several_pages_are_refused(save: SaveFilm, film8: NDArray[np.uint8]) -> None:
+    pages = [Image.fromarray(film8), Image.fromarray(film8[::-1].copy())]
+    path = save(pages[0], ".tif", save_all=True, append_images=pages[1:])
+    assert refusal(path).reason is Refusal.MULTI_FRAME
+
+
+def test_decompression_bomb_is_refused_unopened(save: SaveFilm) -> None:
+    assert refusal(save(Image.new("1", (9000, 9000)), ".png")).reason is Refusal.TOO_LARGE
+    assert refusal(save(Image.new("1", (20_000, 20_000)), ".png")).reason is Refusal.TOO_LARGE
+
+
+def test_text_is_not_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_text("not a film")
+    assert refusal(path).reason is Refusal.NOT_AN_IMAGE
+
+
+def test_missing_file_is_the_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_film(tmp_path / "gone.png", Preprocessing())
