@@ -1,0 +1,203 @@
+"""AUROC, its interval, paired drift and operating points, in NumPy alone so that the clinic can compute them too."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.errors import TooFewFilmsError
+
+Floats = NDArray[np.float64]
+Z95 = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold with what it was measured to do.
+
+    threshold: flag where probability >= threshold. sensitivity, specificity: with 95 % Wilson intervals.
+    positives, negatives: films the figures rest on.
+    """
+
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    positives: int
+    negatives: int
+
+
+def known(labels: Floats, scores: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """Labels as booleans and their scores, films with an unknown label (nan) left out.
+
+    Raises TooFewFilmsError when no positive or no negative film remains.
+    """
+    mask = ~np.isnan(labels)
+    positive, scores = labels[mask] > 0.5, np.asarray(scores, np.float64)[mask]
+    if positive.all() or not positive.any():
+        raise TooFewFilmsError(f"{positive.sum()} positive and {(~positive).sum()} negative films: AUROC needs both")
+    return positive, scores
+
+
+def midranks(x: Floats) -> Floats:
+    """Ranks from 1, ties sharing the mean of theirs. x: [N]."""
+    order = np.argsort(x, kind="stable")
+    ordered = x[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    ends = np.r_[first[1:], len(x)]
+    ranks = np.empty(len(x))
+    ranks[order] = np.repeat((first + ends + 1) / 2, ends - first)
+    return ranks
+
+
+def auroc(labels: Floats, scores: Floats) -> float:
+    """Area under the ROC curve (Mann-Whitney). labels [N] in {0, 1, nan}, scores [N]. Raises TooFewFilmsError."""
+    positive, scores = known(labels, scores)
+    m, n = int(positive.sum()), int((~positive).sum())
+    return float((midranks(scores)[positive].sum() - m * (m + 1) / 2) / (m * n))
+
+
+def _components(positive: NDArray[np.bool_], scores: Floats) -> tuple[float, Floats, Floats]:
+    """AUROC and its structural components over positives [m] and negatives [n] (Sun & Xu 2014, fast DeLong)."""
+    m, n = int(positive.sum()), int((~positive).sum())
+    together = midranks(scores)
+    of_positives = (together[positive] - midranks(scores[positive])) / n
+    of_negatives = 1 - (together[~positive] - midranks(scores[~positive])) / m
+    return float(of_positives.mean()), of_positives, of_negatives
+
+
+def _variance(of_positives: Floats, of_negatives: Floats) -> float:
+    m, n = len(of_positives), len(of_negatives)
+    return float((of_positives.var(ddof=1) / m if m > 1 else 0.25) + (of_negatives.var(ddof=1) / n if n > 1 else 0.25))
+
+
+def auroc_interval(labels: Floats, scores: Floats) -> Interval:
+    """AUROC with its 95 % interval (DeLong, DeLong & Clarke-Pearson 1988), on the logit scale so that it stays in [0, 1].
+
+    labels [N] in {0, 1, nan}, scores [N]. Raises TooFewFilmsError.
+    """
+    area, of_positives, of_negatives = _components(*known(labels, scores))
+    if area in (0.0, 1.0):
+        # DeLong's variance vanishes there; the rule of three bounds what so few films can exclude.
+        width = min(1.0, 3 / min(len(of_positives), len(of_negatives)))
+        return Interval(area, max(0.0, area - width), min(1.0, area + width))
+    spread = Z95 * np.sqrt(_variance(of_positives, of_negatives)) / (area * (1 - area))
+    logit = np.log(area / (1 - area))
+    return Interval(area, float(1 / (1 + np.exp(spread - logit))), float(1 / (1 + np.exp(-spread - logit))))
+
+
+def auroc_drift(labels: Floats, full: Floats, compressed: Floats) -> Interval:
+    """Paired AUROC difference, compressed minus full precision, with its 95 % interval (DeLong 1988, paired).
+
+    labels [N] in {0, 1, nan}; full, compressed: scores [N] of the same films in the same order.
+    Raises TooFewFilmsError.
+    """
+    a, a_pos, a_neg = _components(*known(labels, full))
+    b, b_pos, b_neg = _components(*known(labels, compressed))
+    half = Z95 * float(np.sqrt(_variance(b_pos - a_pos, b_neg - a_neg)))
+    return Interval(b - a, b - a - half, b - a + half)
+
+
+def mean_auroc_interval(
+    labels: Floats,
+    scores: Floats,
+    patients: NDArray[np.generic],
+    *,
+    baseline: Floats | None = None,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean AUROC over findings with a 95 % percentile interval, bootstrapped by patient.
+
+    labels, scores: [N, L]; patients: [N], films of one patient are drawn together. With `baseline` (scores [N, L] of
+    another model on the same films) the paired difference, scores minus baseline, instead.
+    Draws in which a finding has no positive or no negative film average over the others. Raises TooFewFilmsError.
+    """
+
+    def mean(rows: NDArray[np.intp]) -> float:
+        areas = []
+        for column in range(labels.shape[1]):
+            y = labels[rows, column]
+            try:
+                area = auroc(y, scores[rows, column])
+                areas.append(area - auroc(y, baseline[rows, column]) if baseline is not None else area)
+            except TooFewFilmsError:
+                if len(rows) == len(labels) and (rows == np.arange(len(labels))).all():
+                    raise
+        return float(np.mean(areas))
+
+    value = mean(np.arange(len(labels)))
+    _, owner = np.unique(patients, return_inverse=True)
+    films_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    rng = np.random.default_rng(seed)
+    draws = [
+        mean(np.concatenate([films_of[i] for i in rng.integers(len(films_of), size=len(films_of))]))
+        for _ in range(samples)
+    ]
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return Interval(value, float(low), float(high))
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """A proportion with its 95 % score interval (Wilson 1927). Raises TooFewFilmsError when n is 0."""
+    if n == 0:
+        raise TooFewFilmsError("a proportion of no films")
+    p, z2 = successes / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def at_threshold(labels: Floats, scores: Floats, threshold: float) -> OperatingPoint:
+    """Sensitivity and specificity of `scores >= threshold`. labels [N] in {0, 1, nan}. Raises TooFewFilmsError."""
+    positive, scores = known(labels, scores)
+    flagged = scores >= threshold
+    m, n = int(positive.sum()), int((~positive).sum())
+    return OperatingPoint(
+        threshold,
+        wilson(int(flagged[positive].sum()), m),
+        wilson(int((~flagged)[~positive].sum()), n),
+        m,
+        n,
+    )
+
+
+def sensitivity_point(labels: Floats, scores: Floats, sensitivity: float = 0.90) -> OperatingPoint:
+    """The highest threshold that flags at least this share of the positive films. Raises TooFewFilmsError."""
+    positive, told = known(labels, scores)
+    ordered = np.sort(told[positive])[::-1]
+    return at_threshold(labels, scores, _just_below(told, ordered[int(np.ceil(sensitivity * len(ordered))) - 1]))
+
+
+def specificity_point(labels: Floats, scores: Floats, specificity: float = 0.95) -> OperatingPoint:
+    """The lowest threshold that leaves at least this share of the negative films unflagged. Raises TooFewFilmsError."""
+    positive, told = known(labels, scores)
+    ordered = np.sort(told[~positive])
+    unflagged = ordered[int(np.ceil(specificity * len(ordered))) - 1]
+    above = told[told > unflagged]
+    return at_threshold(labels, scores, _just_below(told, above.min()) if len(above) else (unflagged + 1) / 2)
+
+
+def _just_below(scores: Floats, score: float) -> float:
+    """Halfway to the next lower score, so that rounding in another runtime does not move a film across."""
+    below = scores[scores < score]
+    return float((score + below.max()) / 2) if len(below) else float(score)
+
+
+def youden_point(labels: Floats, scores: Floats) -> OperatingPoint:
+    """The threshold of greatest sensitivity + specificity - 1 (Youden 1950). Raises TooFewFilmsError."""
+    positive, told = known(labels, scores)
+    thresholds = np.unique(told)
+    m, n = np.sort(told[positive]), np.sort(told[~positive])
+    sensitivity = 1 - np.searchsorted(m, thresholds, side="left") / len(m)
+    specificity = np.searchsorted(n, thresholds, side="left") / len(n)
+    return at_threshold(labels, scores, _just_below(told, thresholds[np.argmax(sensitivity + specificity)]))
