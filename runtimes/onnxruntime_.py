@@ -1,0 +1,75 @@
+"""ONNX Runtime on the CPU: the engine that runs everywhere."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.runtimes.session import Artifact, Outputs, Settings
+
+NAME = "onnxruntime"
+
+
+def available() -> Literal[True] | str:
+    """True, or how to install it."""
+    try:
+        import onnxruntime  # noqa: F401 - the import is the question
+    except ImportError as error:
+        return f"ONNX Runtime does not load ({error}); install it: pip install onnxruntime"
+    return True
+
+
+def version() -> str:
+    """Version of the installed library."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def compile(onnx_path: Path, profile: Settings, out: Path) -> Artifact:  # noqa: A001 - the contract's word
+    """Fold what can be folded ahead of time and save the graph; still portable, smaller and quicker to open.
+
+    Only basic optimisations are saved: the deeper ones are made for the processor at hand and redone at load.
+    """
+    import onnxruntime as ort
+
+    del profile  # the saved graph is the same for every CPU
+    out.mkdir(parents=True, exist_ok=True)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(out / onnx_path.name)
+    options.log_severity_level = 3
+    ort.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
+    return Artifact(NAME, out / onnx_path.name)
+
+
+def load(artifact: Artifact, threads: int) -> "OrtSession":
+    """Open a graph. Raises onnxruntime's own exceptions for a graph it cannot run."""
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads must sleep: spinning warms a laptop and drains its battery.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return OrtSession(ort.InferenceSession(str(artifact.path), options, providers=["CPUExecutionProvider"]))
+
+
+class OrtSession:
+    """A graph opened by ONNX Runtime."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._names = [output.name for output in session.get_outputs()]
+
+    def run(self, image: NDArray[np.uint8]) -> Outputs:
+        """image: uint8 [N, 1, H, W] -> Outputs. Safe from several threads."""
+        found = dict(zip(self._names, self._session.run(self._names, {"image": image}), strict=True))
+        return Outputs(found["logits"], found["cam"], found.get("atypicality"))
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self._session = None
