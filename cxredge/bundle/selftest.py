@@ -1,0 +1,87 @@
+"""The self-test: does the engine at hand give the numbers the bundle was built with?
+
+It runs before the first scan on a machine, and again whenever bundle, engine, cxredge or processor change, so that a
+broken or subtly wrong accelerator is found before a patient is.
+"""
+
+import hashlib
+import json
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from cxredge import __version__
+from cxredge.bundle.bundle import Bundle
+from cxredge.errors import BundleContentError, SelfTestError
+from cxredge.runtimes import Session
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Largest and mean absolute logit difference over the reference films; against_full: mean, to the full-precision model."""
+
+    films: int
+    mean: float
+    largest: float
+    against_full: float
+
+
+def self_test(bundle: Bundle, session: Session) -> SelfTest:
+    """Run the reference films through a session.
+
+    `reference.npz`: images uint8 [N, 1, H, W]; logits float32 [N, L] of the bundle's model as built; full float32 [N, L]
+    of its full-precision parent. Class activation maps are checked too: their mean must be the logit.
+    Raises SelfTestError when a difference exceeds the manifest's tolerance or a number is not finite.
+    """
+    try:
+        with np.load(bundle.reference, allow_pickle=False) as stored:
+            images, logits, full = stored["images"], stored["logits"], stored["full"]
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleContentError(bundle.folder, f"reference.npz cannot be read ({error})") from None
+    got, maps = [], []
+    for image in images:
+        outputs = session.run(image[None])
+        got.append(outputs.logits[0])
+        maps.append(outputs.cam[0].mean((1, 2)))
+    found, from_maps = np.array(got), np.array(maps)
+    if not (np.isfinite(found).all() and np.isfinite(from_maps).all()):
+        raise SelfTestError("the engine gives numbers that are not finite; it must not be used here")
+    off = np.abs(found - logits)
+    tolerance = bundle.manifest.tolerance
+    result = SelfTest(len(images), float(off.mean()), float(off.max()), float(np.abs(found - full).mean()))
+    if result.mean > tolerance.mean or result.largest > tolerance.largest:
+        raise SelfTestError(
+            f"the engine's logits differ from those the model was built with by {result.mean:.3f} on average and"
+            f" {result.largest:.3f} at most (allowed: {tolerance.mean:.3f} and {tolerance.largest:.3f})"
+        )
+    if np.abs(from_maps - found).max() > tolerance.largest:
+        raise SelfTestError("the engine's heat maps do not belong to its logits")
+    return result
+
+
+def self_test_once(
+    bundle: Bundle, session: Session, *, runtime: str, processor: str, cache: Path | None = None
+) -> SelfTest:
+    """The self-test, or what it found earlier for this bundle, engine, cxredge and processor.
+
+    cache: folder of earlier results (the user's cache folder unless told). Only a pass is remembered.
+    Raises SelfTestError.
+    """
+    said = json.dumps([bundle.sha256, runtime, processor, __version__])
+    stored = (
+        (cache or user_cache_path("cxredge", appauthor=False))
+        / "selftest"
+        / f"{hashlib.sha256(said.encode()).hexdigest()}.json"
+    )
+    with suppress(OSError, ValueError, TypeError):
+        return SelfTest(**json.loads(stored.read_text(encoding="utf-8")))
+    result = self_test(bundle, session)
+    # A read-only home only means that the test runs again next time.
+    with suppress(OSError):
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    return result

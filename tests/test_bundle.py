@@ -1,0 +1,173 @@
+"""A bundle that is not exactly what was built is refused, each fault with its own error."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from house import Cli
+
+from cxredge.bundle import Bundle, open_bundle, shipped_names
+from cxredge.bundle.selftest import self_test, self_test_once
+from cxredge.errors import (
+    BundleContentError,
+    BundleHashError,
+    BundleMissingError,
+    BundleSchemaError,
+    CxredgeError,
+    SelfTestError,
+)
+from cxredge.runtimes import Artifact, Outputs, Session, runtime
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    """The shipped bundle, to be tampered with."""
+    return Path(shutil.copytree(bundle.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def rewrite(copy: Path, change: Callable[[dict[str, object]], object]) -> None:
+    said = json.loads((copy / "manifest.json").read_text())
+    change(said)
+    (copy / "manifest.json").write_text(json.dumps(said))
+
+
+def flip_a_byte(copy: Path) -> None:
+    model = bytearray((copy / "model.onnx").read_bytes())
+    model[len(model) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(bytes(model))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "error", "says"),
+    [
+        (flip_a_byte, BundleHashError, "model.onnx is not the file that was built"),
+        (lambda c: (c / "reference.npz").unlink(), BundleContentError, "reference.npz is missing"),
+        (lambda c: (c / "more.txt").write_text("?"), BundleContentError, "more.txt is not part of the bundle"),
+        (lambda c: (c / "manifest.json").unlink(), BundleMissingError, "no bundle there"),
+        (lambda c: (c / "manifest.json").write_text("{"), BundleSchemaError, "is not JSON"),
+        (lambda c: rewrite(c, lambda m: m.update(schema_version=2)), BundleSchemaError, "newer cxredge"),
+        (lambda c: rewrite(c, lambda m: m.update(surprise=1)), BundleSchemaError, "surprise"),
+        (lambda c: rewrite(c, lambda m: m["findings"][0].pop("drift")), BundleSchemaError, "findings.0.drift"),
+        (lambda c: rewrite(c, lambda m: m["files"].update({"../x": "0" * 64})), BundleSchemaError, "leaves the bundle"),
+        (
+            lambda c: rewrite(c, lambda m: m["files"].update({"/etc/x": "0" * 64})),
+            BundleSchemaError,
+            "leaves the bundle",
+        ),
+    ],
+)
+def test_a_bundle_is_refused_when(
+    copy: Path, tamper: Callable[[Path], object], error: type[CxredgeError], says: str
+) -> None:
+    open_bundle(copy)
+    tamper(copy)
+    with pytest.raises(error, match=says) as raised:
+        open_bundle(copy)
+    assert str(copy) in str(raised.value)
+
+
+def test_a_link_out_of_the_bundle_is_refused(copy: Path, tmp_path: Path) -> None:
+    (copy / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+    (copy / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(BundleContentError, match="leads out of the bundle"):
+        open_bundle(copy)
+
+
+def test_shipped_models_are_whole_and_small() -> None:
+    assert "chestxray14" in shipped_names()
+    for name in shipped_names():
+        opened = open_bundle(name)
+        assert opened.manifest.name == name
+        assert opened.model.stat().st_size <= 3_000_000
+        card = (opened.folder / "MODEL_CARD.md").read_text()
+        assert "not a medical device" in card
+        for finding in opened.manifest.findings:
+            assert (
+                f"{finding.test_auroc.value:.3f} ({finding.test_auroc.low:.3f}-{finding.test_auroc.high:.3f})" in card
+            )
+
+
+def test_the_shipped_default_keeps_what_was_promised(bundle: Bundle) -> None:
+    accuracy = bundle.manifest.accuracy
+    assert len(bundle.manifest.findings) == 14
+    assert accuracy.compressed.value >= 0.72
+    assert accuracy.drift.value >= -0.010
+    assert accuracy.drift.value == pytest.approx(accuracy.compressed.value - accuracy.full.value, abs=1e-9)
+    mean = np.mean([finding.test_auroc.value for finding in bundle.manifest.findings])
+    assert accuracy.compressed.value == pytest.approx(mean, abs=1e-9)
+
+
+class Faulty:
+    """A real session whose outputs go through a fault, as a broken accelerator's would."""
+
+    def __init__(self, session: Session, fault: Callable[[Outputs], Outputs]) -> None:
+        self.session, self.fault = session, fault
+
+    def run(self, image: np.ndarray) -> Outputs:
+        return self.fault(self.session.run(image))
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def one_output_by(factor: float) -> Callable[[Outputs], Outputs]:
+    def fault(outputs: Outputs) -> Outputs:
+        logits, cam = outputs.logits.copy(), outputs.cam.copy()
+        logits[:, 2] *= factor
+        cam[:, 2] *= factor
+        return replace(outputs, logits=logits, cam=cam)
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (one_output_by(1.3), "logits differ"),
+        (one_output_by(float("nan")), "not finite"),
+        (lambda o: replace(o, logits=o.logits[:, ::-1]), "logits differ"),
+        (lambda o: replace(o, cam=o.cam[:, ::-1]), "heat maps"),
+    ],
+)
+def test_self_test_catches_a_faulty_engine(bundle: Bundle, fault: Callable[[Outputs], Outputs], says: str) -> None:
+    session = runtime("onnxruntime").load(Artifact("onnxruntime", bundle.model), 1)
+    good = self_test(bundle, session)
+    assert good.films == 32
+    assert good.mean <= bundle.manifest.tolerance.mean
+    with pytest.raises(SelfTestError, match=says):
+        self_test(bundle, Faulty(session, fault))
+
+
+def test_self_test_is_remembered_per_engine_and_processor_and_only_when_passed(bundle: Bundle, tmp_path: Path) -> None:
+    session = runtime("onnxruntime").load(Artifact("onnxruntime", bundle.model), 1)
+    broken = Faulty(session, one_output_by(1.3))
+    with pytest.raises(SelfTestError):
+        self_test_once(bundle, broken, runtime="a 1", processor="p", cache=tmp_path)
+    first = self_test_once(bundle, session, runtime="a 1", processor="p", cache=tmp_path)
+    # Remembered: the broken one is not run.
+    assert self_test_once(bundle, broken, runtime="a 1", processor="p", cache=tmp_path) == first
+    for changed in ({"runtime": "a 2", "processor": "p"}, {"runtime": "a 1", "processor": "q"}):
+        with pytest.raises(SelfTestError):
+            self_test_once(bundle, broken, **changed, cache=tmp_path)
+
+
+def test_verify_passes_a_good_bundle_and_names_the_bad_file(cli: Cli, copy: Path) -> None:
+    good = cli("verify", copy)
+    assert good.returncode == 0, good.stderr
+    assert "self-test passed" in good.stdout
+    flip_a_byte(copy)
+    bad = cli("verify", copy)
+    assert bad.returncode == 2
+    assert "model.onnx" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
+def test_models_lists_what_was_measured(cli: Cli, bundle: Bundle) -> None:
+    run = cli("models")
+    assert run.returncode == 0, run.stderr
+    assert "chestxray14 (default)" in run.stdout
+    assert f"{bundle.manifest.accuracy.compressed.value:.3f}" in run.stdout
