@@ -1,0 +1,80 @@
+"""`results.csv` and `summary.json`: the run for spreadsheets and programs."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from cxredge.report.files import atomic_write
+from cxredge.scan.reading import Reading, Status
+from cxredge.scan.summary import Summary
+
+# A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection); full-width forms included.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def columns(findings: tuple[str, ...]) -> list[str]:
+    """The header of `results.csv`. findings: in the model's order."""
+    return [
+        "file",
+        "status",
+        "reason",
+        "priority",
+        "top_finding",
+        *(f"p_{finding}" for finding in findings),
+        *(f"flag_{finding}" for finding in findings),
+        "view",
+        "decode_ms",
+        "infer_ms",
+        "model_sha256",
+    ]
+
+
+def guard(text: str) -> str:
+    """Text as a cell that no spreadsheet runs as a formula: one apostrophe in front where it could be one.
+
+    A text that begins with an apostrophe gets one too, so that `unguard` gives back every text as it was.
+    """
+    return f"'{text}" if text.startswith("'") or text.lstrip(" ").startswith(_FORMULA) else text
+
+
+def unguard(cell: str) -> str:
+    """The text that `guard` was given."""
+    return cell.removeprefix("'")
+
+
+def write_csv(path: Path, readings: Iterable[Reading], findings: tuple[str, ...]) -> None:
+    """One row per film, in the order given: RFC 4180, UTF-8, `guard` on every text of foreign origin.
+
+    Probabilities have four decimals, flags are 0 or 1, times are milliseconds; a film without a score has empty
+    cells there. Readings are taken one by one. Raises OutputError.
+    """
+    with atomic_write(path) as file:
+        table = csv.writer(file)
+        table.writerow(columns(findings))
+        table.writerows(_row(reading, findings) for reading in readings)
+
+
+def _row(reading: Reading, findings: tuple[str, ...]) -> list[str]:
+    scored = reading.status is Status.OK
+    return [
+        guard(reading.file),
+        reading.status.value,
+        guard(reading.reason),
+        reading.priority.value,
+        guard(reading.top_finding),
+        *(f"{reading.probabilities[finding]:.4f}" if scored else "" for finding in findings),
+        *(str(int(reading.flags[finding])) if scored else "" for finding in findings),
+        guard(reading.view),
+        f"{reading.decode_ms:.2f}",
+        f"{reading.infer_ms:.2f}" if scored else "",
+        reading.model_sha256,
+    ]
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """The fields of `Summary` as JSON, an interval as its value, low and high. Raises OutputError."""
+    with atomic_write(path) as file:
+        json.dump(asdict(summary), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
