@@ -1,0 +1,115 @@
+"""The command line: a table of verbs. A verb's stage is imported when that verb runs, so `scan` starts lean."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from cxredge import __version__
+from cxredge.errors import CxredgeError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """module:function that does it, one line of help, the group it is listed in, the extra its libraries come with."""
+
+    target: str
+    help: str
+    panel: str
+    extra: str = ""
+
+
+CLINIC, LAB = "In the clinic", "In the lab"
+VERBS = {
+    "scan": Verb("cxredge.scan.command:scan_command", "Read a folder of films into a worklist and a report.", CLINIC),
+    "models": Verb("cxredge.bundle.command:models_command", "List the models that come with cxredge.", CLINIC),
+    "verify": Verb(
+        "cxredge.bundle.command:verify_command", "Check a bundle's files and test it on this machine.", CLINIC
+    ),
+    "train": Verb(
+        "cxredge.train.command:train_command", "Train a full-precision network on published data sets.", LAB, "train"
+    ),
+    "compress": Verb(
+        "cxredge.compress.command:compress_command",
+        "Quantize a trained run to INT8 and write its bundle.",
+        LAB,
+        "compress",
+    ),
+}
+# Libraries of the lab; when one of them is missing, it is the extra that is missing.
+LAB_LIBRARIES = {"torch", "torchvision", "safetensors", "onnx", "onnxscript"}
+
+
+def main() -> None:
+    """Entry point of `cxredge`. Exit code 0: done; 1: done, but some films failed; 2: could not run."""
+    asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    try:
+        build(asked)()
+    except CxredgeError as error:
+        complain(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        complain("stopped; what was read is kept, the same command goes on")
+        sys.exit(130)
+
+
+def build(asked: str | None) -> typer.Typer:
+    """The application with one verb loaded; the others are listed in the help but not imported."""
+    app = typer.Typer(
+        no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
+    )
+    app.callback()(_cxredge)
+    for name, verb in VERBS.items():
+        run = _load(name, verb) if name == asked else _listed
+        app.command(name, help=verb.help if run is _listed else None, rich_help_panel=verb.panel)(run)
+    return app
+
+
+def complain(text: str) -> None:
+    """One error on the error stream, in red where there is colour."""
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True).print(f"[red]cxredge:[/red] {_escape(text)}", highlight=False)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _load(name: str, verb: Verb) -> Callable[..., None]:
+    module, function = verb.target.split(":")
+    try:
+        return getattr(import_module(module), function)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in LAB_LIBRARIES:
+            raise
+        raise CxredgeError(
+            f"`cxredge {name}` needs {error.name}, which a clinic does without; install the lab's side:"
+            f' pip install "cxredge[{verb.extra}]"'
+        ) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cxredge {__version__}")
+        raise typer.Exit
+
+
+def _cxredge(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Chest X-ray models on the small computers of clinics, offline. **Research use; not a medical device.**
+
+    Try it: `cxredge scan examples/`
+    """
+
+
+def _listed() -> None:
+    """Stands in the help for a verb that this call does not run."""

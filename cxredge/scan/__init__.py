@@ -1,0 +1,1 @@
+"""Network to decision: from a folder of films to a worklist."""

@@ -1,0 +1,70 @@
+"""Which files a scan is about: all of them, so that no film is lost because of its name."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxredge.errors import DataError
+
+# Left by file managers and DICOM media; never films, and naming them in every report would hide what matters.
+COMPANIONS = {"thumbs.db", "desktop.ini", "dicomdir", ".ds_store"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file to read. name: how reports call it; path: where it lies."""
+
+    name: str
+    path: Path
+
+
+def discover(roots: Sequence[Path], *, leave_out: Sequence[Path] = ()) -> list[Found]:
+    """Every file below the roots, in a stable order, each once.
+
+    leave_out: folders and files that are not films (the run's own output, a labels table).
+    A link that leads nowhere is kept: it may be a film whose disk is not mounted. Raises DataError for a missing root.
+    """
+    out = {_real(path) for path in leave_out}
+    found: dict[Path, Found] = {}
+    for root in roots:
+        if root.is_dir():
+            for path in _walk(root):
+                real = _real(path)
+                if out.isdisjoint((real, *real.parents)):
+                    below = path.relative_to(root).as_posix()
+                    name = below if len(roots) == 1 else f"{root.as_posix()}/{below}"
+                    found.setdefault(_key(path), Found(printable(name), path))
+        elif os.path.lexists(root):
+            found.setdefault(_key(root), Found(printable(root.name if len(roots) == 1 else root.as_posix()), root))
+        else:
+            raise DataError(f"{root}: no such file or folder")
+    return list(found.values())
+
+
+def printable(name: str) -> str:
+    """A file name as text that can be stored and shown, whatever bytes the file system holds."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _key(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which are films of their own
+
+
+def _real(path: Path) -> Path:
+    """Where links end; a link that leads in a circle, which Path.resolve() refuses, stays what it is."""
+    return Path(os.path.realpath(path))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder, sorted; hidden folders are not entered. Raises DataError for a folder that cannot be listed."""
+
+    def stop(error: OSError) -> None:
+        raise DataError(f"{error.filename}: the folder cannot be listed ({error.strerror})")
+
+    for at, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower() not in COMPANIONS and not name.startswith("."):
+                yield Path(at) / name
+        # os.walk lists a link to a folder among the folders and does not enter it: two roads to one film are one film.

@@ -1,0 +1,74 @@
+"""What a run amounts to: the content of `summary.json`, of the closing table and of the report's head."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cxredge.bundle.manifest import Accuracy
+from cxredge.metrics import Interval, OperatingPoint
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds a film, over `n` films of this run."""
+
+    p50: float
+    p90: float
+    p99: float
+    n: int
+
+    @classmethod
+    def of(cls, milliseconds: list[float]) -> "Latency | None":
+        if not milliseconds:
+            return None
+        p50, p90, p99 = (float(x) for x in np.percentile(milliseconds, (50, 90, 99)))
+        return cls(p50, p90, p99, len(milliseconds))
+
+
+@dataclass(frozen=True)
+class LabelledFinding:
+    """How one finding fared against the labels given for this run. Intervals are 95 %.
+
+    at_point: sensitivity and specificity at the operating point in force. auroc is None when the labels hold no
+    positive or no negative film.
+    """
+
+    finding: str
+    positives: int
+    negatives: int
+    auroc: Interval | None
+    at_point: OperatingPoint | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run of `cxredge scan`.
+
+    folders: as given on the command line. started: ISO 8601 with the zone. resumed: films taken over from an earlier,
+    interrupted run. priorities: films per priority. reasons: films per refusal or failure code.
+    decode, inference, whole: None when no film was read in this very run.
+    peak_rss_mb: of this process, in MB (10^6), None where unknown.
+    model: name, title, version, precision, sha256. runtime: name, version, threads, artifact. device: machine, cores, memory.
+    drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
+    """
+
+    folders: tuple[str, ...]
+    started: str
+    films: int
+    ok: int
+    refused: int
+    failed: int
+    resumed: int
+    priorities: dict[str, int]
+    reasons: dict[str, int]
+    decode: Latency | None
+    inference: Latency | None
+    whole: Latency | None
+    films_per_second: float | None
+    peak_rss_mb: float | None
+    operating_point: str
+    model: dict[str, str]
+    runtime: dict[str, str]
+    device: dict[str, str]
+    drift: Accuracy
+    labels: tuple[LabelledFinding, ...] = ()
