@@ -1,0 +1,160 @@
+"""Training on real films, small: the loop, its resumption, the network's contract."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from house import FILMS, Cli
+from safetensors.torch import load_file, save_file
+
+from cxredge.errors import DataError, RecipeError
+from cxredge.train.films import augment
+from cxredge.train.fit import masked_loss
+from cxredge.train.network import FilmNetwork, load_network, load_weights
+from cxredge.train.recipe import read_recipe
+from cxredge.train.torchvision_guard import import_torchvision
+
+RECIPE = """
+architecture = "mobilenet_v2"
+weights = "none"
+size = 64
+validation_share = 0.3
+epochs = 3
+batch_size = 8
+learning_rate = 1e-3
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str | Path]:
+    (tmp_path / "small.toml").write_text(RECIPE)
+    return ["train", "--data", FILMS / "chestxray14", "--data", FILMS / "chest_xray", "--recipe", "small.toml"]
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights(cli: Cli, words: list[str | Path], tmp_path: Path) -> None:
+    whole = cli(*words, "-o", "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = subprocess.Popen(
+        cli.command(*words, "-o", "killed"), cwd=tmp_path, env=cli.environment, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "last.ckpt").exists() and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    again = cli(*words, "-o", "killed")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "whole" / "run.json").read_text()) == json.loads(
+        (tmp_path / "killed" / "run.json").read_text()
+    )
+    one, other = (
+        load_file(tmp_path / "whole" / "model.safetensors"),
+        load_file(tmp_path / "killed" / "model.safetensors"),
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    log = (tmp_path / "killed" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in log] == ["epoch", "1", "2", "3"]
+    other_recipe = cli(*words, "-o", "killed", "--seed", "5")
+    assert other_recipe.returncode == 2
+    assert "another recipe or other films" in other_recipe.stderr
+
+
+def test_no_test_film_is_touched(cli: Cli, words: list[str | Path], tmp_path: Path) -> None:
+    run = cli(*words, "-o", "run", "--epochs", "1")
+    assert run.returncode == 0, run.stderr
+    said = (tmp_path / "run" / "splits.csv").read_text()
+    for name in (FILMS / "chestxray14" / "test_list.txt").read_text().split():
+        assert Path(name).stem not in said
+    network, findings = load_network(tmp_path / "run")
+    assert len(findings) == 17
+    assert not network.training
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_v2", "densenet121"])
+def test_logits_are_the_mean_of_the_class_activation_maps(architecture: str) -> None:
+    network = FilmNetwork(architecture, 3).eval()
+    film = torch.randint(0, 256, (2, 1, 96, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        maps = network.head(network.maps(film))
+        assert torch.allclose(maps.mean((2, 3)), network(film), atol=1e-5)
+    assert maps.shape == (2, 3, 3, 3)
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_v2", "densenet121"])
+def test_rgb_weights_give_the_same_features_on_grey_films(architecture: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rgb = getattr(import_torchvision().models, architecture)().eval()
+    save_file(rgb.state_dict(), tmp_path / "rgb.safetensors")
+    network = FilmNetwork(architecture, 1).eval()
+    load_weights(network, str(tmp_path / "rgb.safetensors"))
+    film = torch.randint(0, 256, (1, 1, 64, 64), dtype=torch.uint8)
+    grey = ((film.float() - 0.449 * 255) / (0.226 * 255)).expand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = rgb.features(grey)
+        if architecture == "densenet121":
+            expected = torch.relu(expected)
+        assert torch.allclose(network.maps(film), expected, atol=1e-3)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "odd.safetensors")
+    for given, says in (
+        (tmp_path / "odd.safetensors", "not weights of mobilenet_v2"),
+        (tmp_path / "none.safetensors", "no such"),
+    ):
+        with pytest.raises(DataError, match=says):
+            load_weights(FilmNetwork("mobilenet_v2", 1), str(given))
+
+
+def test_unknown_labels_do_not_enter_the_loss() -> None:
+    logits = torch.randn(4, 3, requires_grad=True)
+    labels = torch.tensor([[1.0, float("nan"), 0], [0, float("nan"), 1], [1, 1, float("nan")], [0, 0, 0]])
+    masked_loss(logits, labels).backward()
+    assert logits.grad is not None
+    assert ((logits.grad == 0) == torch.isnan(labels)).all()
+
+
+def test_augmentation_is_seeded_moves_films_a_little_and_never_mirrors_them() -> None:
+    film = torch.zeros(64, 1, 96, 96, dtype=torch.uint8)
+    film[:, :, 30:66, 10:40] = 200
+    seeded = [augment(film, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(*seeded)
+    assert seeded[0].dtype == torch.uint8
+    middle = seeded[0].float().mean((0, 1, 2))
+    assert middle[:48].sum() > 5 * middle[48:].sum()
+    assert (seeded[0] != film).flatten(1).any(1).all()
+
+
+def test_a_recipe_lists_all_its_mistakes_at_once(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text('architecture = "vgg"\nepochs = 0\nspeed = "fast"\n')
+    with pytest.raises(RecipeError, match=r"3 mistake") as raised:
+        read_recipe(str(tmp_path / "bad.toml"))
+    assert all(word in str(raised.value) for word in ("architecture", "epochs", "speed"))
+    with pytest.raises(RecipeError, match="shipped ones: joint"):
+        read_recipe("absent")
+
+
+def test_the_shipped_recipe_is_what_the_shipped_model_was_trained_with(bundle) -> None:
+    said = bundle.manifest.training.recipe
+    recipe = read_recipe("joint")
+    assert (said["epochs"], said["seed"], said["validation_share"]) == (
+        recipe.epochs,
+        recipe.seed,
+        recipe.validation_share,
+    )
+
+
+def test_without_the_labs_libraries_train_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    run = subprocess.run(
+        [sys.executable, "-c", "from cxredge.cli import main; main()", "train", "--data", "x"],
+        capture_output=True, text=True, check=False, env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert 'pip install "cxredge[train]"' in run.stderr
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,1 @@
+"""The lab's side: published data sets to a full-precision network (needs torch: `pip install "cxredge[train]"`)."""
