@@ -1,0 +1,62 @@
+"""`cxredge compress`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cxredge.bundle import Bundle
+from cxredge.compress.recipe import read_recipe
+from cxredge.compress.run import compress
+
+
+def compress_command(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a finished run, as `cxredge train` wrote it.", show_default=False)
+    ],
+    data: Annotated[
+        list[Path], typer.Option(help="The data sets the run was trained on; repeat for each.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle to write.", show_default=False)],
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name or the path of a .toml file.")] = "chestxray14",
+    cache: Annotated[Path, typer.Option(help="Folder for decoded films.")] = Path("runs/cache"),
+) -> None:
+    """Quantize a trained run to INT8 and write the bundle that a clinic scans with.
+
+    Exports to ONNX, quantizes (static, QDQ, calibrated on training films), calibrates, chooses operating points on validation
+    films, and measures on the test films through ONNX Runtime what it cost, finding by finding.
+
+    Example: `cxredge compress runs/joint --data data/chestxray14 --data data/chest_xray -o my-model`
+    """
+    console = Console()
+    bundle = compress(
+        run, data, read_recipe(recipe), output, cache=cache, say=lambda text: console.print(text, style="dim")
+    )
+    _show(bundle, console)
+
+
+def _show(bundle: Bundle, console: Console) -> None:
+    table = Table("finding", "test films with it", "AUROC", "drift", "95 %")
+    for finding in sorted(bundle.manifest.findings, key=lambda finding: finding.test_positives):
+        table.add_row(
+            f"{finding.name}{' (experimental)' if finding.experimental else ''}",
+            str(finding.test_positives),
+            f"{finding.test_auroc.value:.3f}",
+            f"{finding.drift.value:+.4f}",
+            f"{finding.drift.low:+.4f} to {finding.drift.high:+.4f}",
+        )
+    accuracy = bundle.manifest.accuracy
+    table.add_row(
+        "mean",
+        f"of {accuracy.films}",
+        f"{accuracy.compressed.value:.3f}",
+        f"{accuracy.drift.value:+.4f}",
+        f"{accuracy.drift.low:+.4f} to {accuracy.drift.high:+.4f}",
+        style="bold",
+    )
+    console.print(table)
+    console.print(
+        f"{bundle.folder}: {bundle.model.stat().st_size / 1e6:.2f} MB model, full precision AUROC {accuracy.full.value:.3f}"
+    )

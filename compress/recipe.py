@@ -1,0 +1,51 @@
+"""A compression recipe: which findings of a run are carried, how they are quantized, and what the bundle says of itself."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cxredge.errors import RecipeError
+
+
+class Recipe(BaseModel):
+    """What `cxredge compress` does.
+
+    source: the data set whose findings the bundle carries and whose test films it is judged on.
+    urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
+    percentile: of the activations that a range covers; the outermost ones are clipped. gate_films: per data set, the training films
+    that say what a chest film looks like. gate_components: of their features.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    version: str
+    source: str
+    urgent: tuple[str, ...]
+    calibration_films: Annotated[int, Field(ge=8)] = 300
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    gate_films: Annotated[int, Field(ge=16)] = 750
+    gate_components: Annotated[int, Field(ge=1)] = 32
+    reference_films: Annotated[int, Field(ge=8)] = 32
+    intended_use: str
+    population: str
+    licence: str
+    sources: dict[str, str]
+
+
+def read_recipe(name: str) -> Recipe:
+    """A recipe by the name of a shipped one or by its path. Raises RecipeError that lists every mistake at once."""
+    file = Path(name) if name.endswith(".toml") else resources.files("cxredge.compress") / "recipes" / f"{name}.toml"
+    if not file.is_file():
+        raise RecipeError(f"no recipe {name!r}; give the name of a shipped one or the path of a .toml file")
+    try:
+        return Recipe(**tomllib.loads(file.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{file}: not TOML: {error}") from None
+    except ValidationError as error:
+        mistakes = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"{file}: {error.error_count()} mistake(s)\n{mistakes}") from None

@@ -1,0 +1,146 @@
+"""From a small real run to a bundle that scans."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from house import FILMS, Cli
+
+from cxredge.bundle import open_bundle
+from cxredge.compress.calibrate import platt
+from cxredge.compress.export import export_fp32
+from cxredge.compress.gate import fit_gate
+from cxredge.compress.quantize import quantize, quantized_convolutions
+from cxredge.train.network import FilmNetwork
+
+RECIPE = """
+name = "small"
+title = "Small"
+version = "0"
+source = "kermany"
+urgent = ["Paediatric_Pneumonia"]
+calibration_films = 12
+gate_films = 16
+gate_components = 4
+reference_films = 8
+intended_use = "Tests; not a medical device."
+population = "Children of 1-5 years."
+licence = "CC BY 4.0"
+[sources]
+kermany = "Twenty-four films."
+"""
+
+
+def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "train.toml").write_text(
+        'weights = "none"\nsize = 64\nvalidation_share = 0.35\nepochs = 2\nbatch_size = 8\n'
+    )
+    (tmp_path / "small.toml").write_text(RECIPE)
+    data = ["--data", FILMS / "chestxray14", "--data", FILMS / "chest_xray"]
+    trained = cli("train", *data, "--recipe", "train.toml", "-o", "run")
+    assert trained.returncode == 0, trained.stderr
+    made = cli("compress", "run", *data, "--recipe", "small.toml", "-o", "small")
+    assert made.returncode == 0, made.stderr
+    bundle = open_bundle(tmp_path / "small")
+    manifest = bundle.manifest
+    assert manifest.names == ("Paediatric_Pneumonia", "Paediatric_Bacterial", "Paediatric_Viral")
+    assert manifest.accuracy.films == 12
+    assert manifest.precision == "int8"
+    assert quantized_convolutions(bundle.model) == (52, 53)
+    assert not any(tensor.external_data for tensor in onnx.load(bundle.model).graph.initializer)
+    with np.load(bundle.reference) as stored:
+        assert stored["images"].shape == (8, 1, 64, 64)
+        assert np.abs(stored["logits"] - stored["full"]).max() < 1
+    scanned = cli("scan", FILMS / "chest_xray" / "test", "--model", "small", "--output", "out")
+    assert scanned.returncode == 0, scanned.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["films"] == 12
+    assert summary["model"]["sha256"] == bundle.model_sha256
+    elsewhere = cli("compress", "run", "--data", FILMS / "chest_xray", "--recipe", "small.toml", "-o", "other")
+    assert elsewhere.returncode == 2
+    assert "was trained on findings" in elsewhere.stderr
+    assert not (tmp_path / "other").exists()
+    into_a_folder_of_films = cli("compress", "run", *data, "--recipe", "small.toml", "-o", tmp_path / "run")
+    assert into_a_folder_of_films.returncode == 2
+    assert "is not a bundle" in into_a_folder_of_films.stderr
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
+    torch.manual_seed(0)
+    network = FilmNetwork("mobilenet_v2", 5).eval()
+    rng = np.random.default_rng(0)
+    gate = fit_gate(rng.normal(size=(64, 1280)).astype(np.float32), 8)
+    path = tmp_path_factory.mktemp("graph") / "fp32.onnx"
+    export_fp32(network, [1, 3], gate, 64, path)
+    return network, path
+
+
+def test_the_graph_gives_the_networks_logits_for_the_findings_carried(graph: tuple[FilmNetwork, Path]) -> None:
+    network, path = graph
+    films = np.random.default_rng(1).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
+    logits, cam, atypicality = onnxruntime.InferenceSession(str(path)).run(
+        ["logits", "cam", "atypicality"], {"image": films}
+    )
+    with torch.no_grad():
+        assert np.allclose(logits, network(torch.from_numpy(films))[:, [1, 3]].numpy(), atol=1e-4)
+    assert np.allclose(cam.mean((2, 3)), logits, atol=1e-4)
+    assert (atypicality > 0).all()
+
+
+def test_batch_norms_are_folded_and_the_head_stays_in_float(graph: tuple[FilmNetwork, Path], tmp_path: Path) -> None:
+    _, path = graph
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
+    films = np.random.default_rng(1).integers(0, 256, (16, 1, 64, 64), dtype=np.uint8)
+    (tmp_path / "int8").mkdir()
+    quantize(path, tmp_path / "int8" / "model.onnx", films, percentile=99.9)
+    assert quantized_convolutions(tmp_path / "int8" / "model.onnx") == (52, 53)
+    model = onnx.load(tmp_path / "int8" / "model.onnx")
+    weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    # Seven bits: with eight, 16-bit sums overflow on x86 processors without VNNI.
+    assert max(int(np.abs(w.astype(np.int16)).max()) for w in weights if w.ndim == 4) <= 64
+
+
+def test_every_convolution_is_fused_in_onnx_runtime(bundle, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(bundle.model), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 52
+
+
+def test_gate_distance_grows_away_from_the_training_films() -> None:
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(500, 40)) * np.linspace(3, 0.1, 40)).astype(np.float32)
+    gate = fit_gate(features, 10)
+
+    def distance(x: np.ndarray) -> np.ndarray:
+        off = x - gate.mean
+        along = off @ gate.components
+        return np.sqrt(((along / gate.scales) ** 2).mean(1) + ((off**2).sum(1) - (along**2).sum(1)) / gate.residual)
+
+    usual = distance(features)
+    assert usual.mean() == pytest.approx(np.sqrt(2), rel=0.1)
+    # Unusual along a main component, and unusual where training films hardly vary: both are seen.
+    for column in (0, 39):
+        odd = gate.mean[None].copy()
+        odd[0, column] += 8 * features[:, column].std()
+        assert distance(odd)[0] > np.quantile(usual, 0.95)
+
+
+def test_calibration_matches_the_label_frequencies_and_keeps_the_order() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(3000, 2)) - [0.0, 2.0]
+    labels = (rng.random((3000, 2)) < 1 / (1 + np.exp(-truth))).astype(float)
+    labels[:100, 0] = np.nan
+    overconfident = 3 * truth + 1
+    scale, bias = platt(labels, overconfident)
+    assert scale == pytest.approx([1 / 3, 1 / 3], rel=0.15)
+    probabilities = 1 / (1 + np.exp(-(scale * overconfident + bias)))
+    assert np.nanmean(labels, 0) == pytest.approx(probabilities[100:].mean(0), abs=0.02)
