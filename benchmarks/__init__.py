@@ -1,0 +1,1 @@
+"""Measurements, each in processes that do nothing else, with the raw samples kept."""

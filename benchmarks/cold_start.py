@@ -1,0 +1,95 @@
+"""How long a person waits for the first film, and how much memory it takes, in a fresh process each time.
+
+    python -m cxredge.benchmarks.cold_start examples/00000457_002.jpg
+
+Each round starts `cxredge scan FILM` in a new process and, beside it, a process that only imports the libraries the
+clinic's side stands on, so that a slow or busy machine hits both alike. The self-test runs in the first round only, as
+on a clinic's machine. Memory is the peak RSS that the operating system reports for the child (wait4).
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cxredge import __version__
+from cxredge.devices import this_machine
+
+IMPORTS = "import numpy, onnxruntime, PIL.Image, typer, rich.progress, pydantic"
+
+
+@dataclass(frozen=True)
+class Child:
+    """One child process: wall time in seconds from start to exit, peak RSS in MB (10^6 bytes)."""
+
+    seconds: float
+    peak_rss_mb: float
+
+
+def run(command: list[str]) -> Child:
+    """Run a command to its end. Raises RuntimeError with its errors when it fails."""
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own commands
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            raise RuntimeError(
+                f"{' '.join(command)}: exit {child.returncode}\n{errors.read().decode(errors='replace')}"
+            )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Child(seconds, usage.ru_maxrss * unit / 1e6)
+
+
+def main(
+    film: Annotated[Path, typer.Argument(help="A film to scan.", show_default=False)],
+    rounds: Annotated[int, typer.Option(min=1)] = 15,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON with every sample.", show_default=False)
+    ] = None,
+) -> None:
+    """Cold start of `cxredge scan FILM`: median and p90 of the wall time, and its ratio to the bare imports."""
+    scans, bare = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        # A cache of its own: the first scan runs the self-test, the others find that it passed.
+        os.environ["XDG_CACHE_HOME"] = scratch
+        for number in range(rounds + 1):
+            out = f"{scratch}/out{number}"
+            scans.append(run([sys.executable, "-m", "cxredge", "scan", str(film), "--output", out]))
+            bare.append(run([sys.executable, "-c", IMPORTS]))
+    first, scans, bare = scans[0], scans[1:], bare[1:]
+    seconds, floor = [child.seconds for child in scans], statistics.median(child.seconds for child in bare)
+    found = {
+        "command": f"python -m cxredge.benchmarks.cold_start {film} --rounds {rounds}",
+        "date": date.today().isoformat(),
+        "cxredge": __version__,
+        "python": platform.python_version(),
+        "machine": this_machine().text,
+        "median_s": round(statistics.median(seconds), 3),
+        "p90_s": round(sorted(seconds)[int(0.9 * (len(seconds) - 1))], 3),
+        "with_self_test_s": round(first.seconds, 3),
+        "bare_imports_median_s": round(floor, 3),
+        "ratio_to_bare_imports": round(statistics.median(seconds) / floor, 2),
+        "peak_rss_mb": round(max(child.peak_rss_mb for child in scans), 1),
+        "samples": [asdict(child) for child in scans],
+    }
+    Console().print_json(json.dumps({key: value for key, value in found.items() if key != "samples"}))
+    if output is not None:
+        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
