@@ -16,16 +16,27 @@ def platt(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> tuple[NDA
     scales, biases = np.ones(labels.shape[1]), np.zeros(labels.shape[1])
     for column in range(labels.shape[1]):
         told = ~np.isnan(labels[:, column])
-        x = np.stack([logits[told, column], np.ones(told.sum())], axis=1)
-        y, theta = labels[told, column], np.array([1.0, 0.0])
-        pull = np.array([PRIOR, PRIOR / 10])
-        for _ in range(50):
-            p = 1 / (1 + np.exp(-x @ theta))
-            gradient = x.T @ (p - y) + pull * (theta - [1, 0])
-            curvature = (x * (p * (1 - p))[:, None]).T @ x + np.diag(pull)
-            step = np.linalg.solve(curvature, gradient)
-            theta = theta - step
-            if np.abs(step).max() < 1e-9:
-                break
-        scales[column], biases[column] = max(theta[0], 0.05), theta[1]
+        scales[column], biases[column] = _fit(logits[told, column], labels[told, column])
     return scales, biases
+
+
+def _fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    design, pull, target = np.stack([x, np.ones(len(x))], axis=1), np.array([PRIOR, PRIOR / 10]), np.array([1.0, 0.0])
+
+    def cost(theta: NDArray[np.float64]) -> float:
+        z = design @ theta
+        return float((np.logaddexp(0, z) - y * z).sum() + (pull * (theta - target) ** 2).sum() / 2)
+
+    theta = target.copy()
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(design @ theta, -500, 500)))
+        gradient = design.T @ (p - y) + pull * (theta - target)
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(pull)
+        step = np.linalg.solve(curvature, gradient)
+        # A full Newton step overshoots where the sigmoid is flat: halve it until the cost falls.
+        while cost(theta - step) > cost(theta) and np.abs(step).max() > 1e-9:
+            step /= 2
+        theta = theta - step
+        if np.abs(step).max() < 1e-9:
+            break
+    return max(float(theta[0]), 0.05), float(theta[1])

@@ -27,14 +27,15 @@ class Contract(nn.Module):
         self.head.weight.data = network.head.weight.data[columns].clone()
         cast(Tensor, self.head.bias).data = cast(Tensor, network.head.bias).data[columns].clone()
         self.register_buffer("mean", torch.from_numpy(gate.mean))
+        self.register_buffer("spread", torch.from_numpy(gate.spread))
         self.register_buffer("components", torch.from_numpy(gate.components))
         self.register_buffer("scales", torch.from_numpy(gate.scales))
         self.residual = gate.residual
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        maps = self.network.maps(image)
+        middle, maps = self.network.stages(image)
         cam = self.head(maps)
-        off = maps.mean((2, 3)) - cast(Tensor, self.mean)
+        off = (middle - cast(Tensor, self.mean)) / cast(Tensor, self.spread)
         along = off @ cast(Tensor, self.components)
         whitened = ((along / cast(Tensor, self.scales)) ** 2).mean(1)
         across = ((off**2).sum(1) - (along**2).sum(1)) / self.residual

@@ -15,7 +15,8 @@ class Recipe(BaseModel):
 
     source: the data set whose findings the bundle carries and whose test films it is judged on.
     urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
-    percentile: of the activations that a range covers; the outermost ones are clipped. gate_films: per data set, the training films
+    percentile: of the activations that a range covers; the outermost ones are clipped. float_layers: how many of the first
+    convolutions stay in float. gate_films: per data set, the training films
     that say what a chest film looks like. gate_components: of their features.
     """
 
@@ -27,7 +28,8 @@ class Recipe(BaseModel):
     source: str
     urgent: tuple[str, ...]
     calibration_films: Annotated[int, Field(ge=8)] = 300
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    float_layers: Annotated[int, Field(ge=0)] = 2
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32
     reference_films: Annotated[int, Field(ge=8)] = 32

@@ -37,7 +37,7 @@ from cxredge.metrics import (
     youden_point,
 )
 from cxredge.runtimes import Artifact, runtime
-from cxredge.train.films import cached_planes
+from cxredge.train.films import augment, cached_planes
 from cxredge.train.fit import splits_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.sources import Films, join, read_source
@@ -90,17 +90,13 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
         typical = np.concatenate(
             [_some(rng, rows("train", source), recipe.gate_films) for source in sorted(set(films.sources))]
         )
-        gate = fit_gate(_features(network, planes, typical), recipe.gate_components)
+        gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
         export_fp32(network, carried, gate, preprocessing.size, fp32)
         say(f"Quantizing, {recipe.calibration_films} calibration films")
-        quantize(
-            fp32,
-            int8,
-            planes[_some(rng, rows("train", recipe.source), recipe.calibration_films)],
-            percentile=recipe.percentile,
-        )
+        chosen = _some(rng, rows("train", recipe.source), recipe.calibration_films)
+        quantize(fp32, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers)
         done, convolutions = quantized_convolutions(int8)
-        if done < convolutions - 1:
+        if done != convolutions - 1 - recipe.float_layers:
             raise CxredgeError(f"only {done} of {convolutions} convolutions came out quantized")
 
         validation, test = rows("validation", recipe.source), rows("test", recipe.source)
@@ -155,7 +151,12 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                     licence=recipe.licence,
                     population=recipe.population,
                     films=_counts(films),
-                    recipe=facts | {"percentile": recipe.percentile, "calibration_films": recipe.calibration_films},
+                    recipe=facts
+                    | {
+                        "percentile": recipe.percentile,
+                        "float_layers": recipe.float_layers,
+                        "calibration_films": recipe.calibration_films,
+                    },
                 ),
                 software={
                     "cxredge": __version__,
@@ -193,14 +194,12 @@ def score(graph: Path, planes: NDArray[np.uint8], *, threads: int = 2) -> Scores
 
 
 @torch.no_grad()
-def _features(
-    network: FilmNetwork, planes: NDArray[np.uint8], rows: NDArray[np.intp], batch: int = 32
-) -> NDArray[np.float32]:
-    """Pooled features, float32 [N, C]."""
-    parts = [
-        network.maps(torch.from_numpy(np.ascontiguousarray(planes[rows[i : i + batch]]))).mean((2, 3)).numpy()
-        for i in range(0, len(rows), batch)
-    ]
+def _features(network: FilmNetwork, planes: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+    """Pooled features halfway of films as they are and augmented, float32 [2 N, C]. planes: uint8 [N, 1, H, W]."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for films in torch.from_numpy(planes).split(batch):
+        parts += [network.stages(view)[0].numpy() for view in (films, augment(films, generator))]
     return np.concatenate(parts)
 
 

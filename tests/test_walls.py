@@ -26,7 +26,7 @@ ARROWS = {
     "cxredge": {"runtimes", "devices"},
     "train": {"cxredge", "runtimes", "devices"},
     "compress": {"cxredge", "runtimes", "devices", "train"},
-    "benchmarks": {"cxredge", "runtimes", "devices"},
+    "benchmarks": {"cxredge", "runtimes", "devices", "train"},
 }
 
 

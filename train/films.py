@@ -54,8 +54,8 @@ def cached_planes(files: Sequence[Path], preprocessing: Preprocessing, cache: Pa
 def augment(films: Tensor, generator: torch.Generator) -> Tensor:
     """What a film may differ in and still be the same film: position, proportions, exposure, contrast, a covered patch.
 
-    films: uint8 [N, 1, H, W] -> uint8, same shape. Rotation to 10 degrees, scale 0.88-1.14, each side stretched by up to
-    12 % (published copies are squashed to squares, a clinic's are not), shift to 6 %, gamma 0.6-1.6, contrast, noise.
+    films: uint8 [N, 1, H, W] -> uint8, same shape. Rotation to 8 degrees, scale 0.88-1.14, each side stretched by up to
+    12 % (published copies are squashed to squares, a clinic's are not), shift to 6 %, gamma 0.7-1.4, contrast, noise.
     Never mirrored: that would hide dextrocardia.
     """
     n = len(films)
@@ -63,7 +63,7 @@ def augment(films: Tensor, generator: torch.Generator) -> Tensor:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=generator) * (high - low) + low
 
-    angle, stretch = uniform(-10, 10) * math.pi / 180, uniform(-0.12, 0.12)
+    angle, stretch = uniform(-8, 8) * math.pi / 180, uniform(-0.12, 0.12)
     scale = uniform(0.88, 1.14)
     sx, sy = scale * (1 + stretch), scale * (1 - stretch)
     cos, sin = angle.cos(), angle.sin()
@@ -72,12 +72,12 @@ def augment(films: Tensor, generator: torch.Generator) -> Tensor:
     ).view(n, 2, 3)
     grid = torch.nn.functional.affine_grid(theta, list(films.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(films.float() / 255, grid, align_corners=False)
-    exposed = moved.pow(uniform(0.6, 1.6, 1, 1, 1)) * uniform(0.8, 1.1, 1, 1, 1) + uniform(-0.08, 0.08, 1, 1, 1)
+    exposed = moved.pow(uniform(0.7, 1.4, 1, 1, 1)) * uniform(0.85, 1.1, 1, 1, 1) + uniform(-0.05, 0.05, 1, 1, 1)
     noise = torch.randn(moved.shape, generator=generator) * uniform(0, 0.02, 1, 1, 1)
     film = ((exposed + noise).clamp_(0, 1) * 255).to(torch.uint8)
     side = films.shape[-1]
-    for i in torch.nonzero(torch.rand(n, generator=generator) < 0.5).flatten().tolist():
-        high, wide = torch.randint(side // 16, side // 3, (2,), generator=generator).tolist()
+    for i in torch.nonzero(torch.rand(n, generator=generator) < 0.25).flatten().tolist():
+        high, wide = torch.randint(side // 16, side // 5, (2,), generator=generator).tolist()
         top = int(torch.randint(0, side - high, (1,), generator=generator))
         left = int(torch.randint(0, side - wide, (1,), generator=generator))
         film[i, :, top : top + high, left : left + wide] = 0

@@ -146,6 +146,8 @@ def _epoch(
 ) -> float:  # fmt: skip
     rows = _draw(films, training, recipe, epoch)
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    # Dropout draws from the global generator: seeded here, a resumed run drops what the undisturbed one would have.
+    torch.manual_seed(recipe.seed * 100_003 + epoch)
     task = bar.add_task(f"Epoch {epoch + 1}/{recipe.epochs}", total=len(rows))
     network.train()
     total = 0.0

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from cxredge.errors import DataError, RecipeError
 from cxredge.train.torchvision_guard import import_torchvision
 
-ARCHITECTURES = ("mobilenet_v2", "densenet121")
+# Network -> the layer halfway whose pooled features tell what kind of picture it sees.
+MIDDLE = {"mobilenet_v2": "13", "densenet121": "transition3"}
+# Channels of the last feature maps.
+WIDTH = {"mobilenet_v2": 1280, "densenet121": 1024}
 # ImageNet's mean and deviation of grey, on the scale 0..255.
 MEAN, DEVIATION = 0.449 * 255, 0.226 * 255
 
@@ -23,32 +27,48 @@ class FilmNetwork(nn.Module):
 
     def __init__(self, architecture: str, findings: int, *, dropout: float = 0.2) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise RecipeError(f"network {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
+        if architecture not in MIDDLE:
+            raise RecipeError(f"network {architecture!r} is not one of {', '.join(MIDDLE)}")
         self.architecture = architecture
-        models = import_torchvision().models
-        if architecture == "mobilenet_v2":
-            self.features = models.mobilenet_v2().features
-            _one_channel(self.features[0], "0")
-            width = 1280
-        else:
-            net = models.densenet121()
-            # DenseNet's own forward ends its features with a ReLU, which the class activation map needs too.
-            self.features = nn.Sequential(net.features, nn.ReLU())
-            _one_channel(net.features, "conv0")
-            width = 1024
+        self.features = _backbone(architecture)
+        self._middle = MIDDLE[architecture]
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Conv2d(width, findings, 1)
+        self.head = nn.Conv2d(WIDTH[architecture], findings, 1)
         nn.init.zeros_(cast(Tensor, self.head.bias))
 
     def maps(self, image: Tensor) -> Tensor:
         """Last feature maps. image: uint8 [N, 1, H, W] -> float [N, C, h, w]."""
-        return cast(Tensor, self.features((image.float() - MEAN) / DEVIATION))
+        return self.stages(image)[1]
+
+    def stages(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features halfway, float [N, M], and the last feature maps, float [N, C, h, w].
+
+        Halfway a network still knows what kind of picture it sees; at the end it only knows findings.
+        """
+        x, middle = (image.float() - MEAN) / DEVIATION, torch.empty(0)
+        for name, layer in self.features.named_children():
+            x = layer(x)
+            if name == self._middle:
+                middle = x.mean((2, 3))
+        return middle, x
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, float [N, L]. image: uint8 [N, 1, H, W]."""
         pooled = self.maps(image).mean((2, 3), keepdim=True)
         return cast(Tensor, self.head(self.dropout(pooled))).flatten(1)
+
+
+def _backbone(architecture: str) -> nn.Sequential:
+    models = import_torchvision().models
+    if architecture == "mobilenet_v2":
+        features = cast(nn.Sequential, models.mobilenet_v2().features)
+        _one_channel(cast(nn.Sequential, features[0]), "0")
+    else:
+        features = cast(nn.Sequential, models.densenet121().features)
+        _one_channel(features, "conv0")
+        # DenseNet's own forward ends its features with a ReLU, which the class activation map needs too.
+        features.add_module("relu5", nn.ReLU())
+    return features
 
 
 def _one_channel(parent: nn.Sequential, name: str) -> None:
@@ -81,8 +101,6 @@ def load_weights(network: FilmNetwork, weights: str) -> None:
     own = network.features.state_dict()
     prefix = "features."
     found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    if network.architecture == "densenet121" and not any(key.startswith("0.") for key in found):
-        found = {f"0.{key}": value for key, value in found.items()}
     for key, value in found.items():
         if key in own and value.ndim == 4 and value.shape[1] == 3 and own[key].shape[1] == 1:
             found[key] = value.sum(1, keepdim=True)

@@ -72,8 +72,6 @@ def open_bundle(where: str | Path = DEFAULT) -> Bundle:
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
-    # Python leaves these beside shipped models when it compiles an installed package.
-    present = {name for name in present if "__pycache__" not in name}
     if missing := sorted(set(manifest.files) - present):
         raise BundleContentError(folder, f"{missing[0]} is missing; copy the bundle again, whole")
     if extra := sorted(present - set(manifest.files)):

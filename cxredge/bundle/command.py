@@ -14,20 +14,21 @@ def models_command() -> None:
 
     AUROC is the mean over a model's findings on its test films; drift is what compression cost, full precision to this model.
     """
-    table = Table("name", "findings", "size", "precision", "AUROC (95 %)", "drift", "measured on")
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name in shipped_names():
         bundle = open_bundle(name)
-        accuracy = bundle.manifest.accuracy
+        manifest, accuracy = bundle.manifest, bundle.manifest.accuracy
+        small, drift = accuracy.compressed, accuracy.drift
         table.add_row(
-            f"{name} (default)" if name == DEFAULT else name,
-            str(len(bundle.manifest.findings)),
-            f"{bundle.model.stat().st_size / 1e6:.1f} MB",
-            bundle.manifest.precision,
-            f"{accuracy.compressed.value:.3f} ({accuracy.compressed.low:.3f}-{accuracy.compressed.high:.3f})",
-            f"{accuracy.drift.value:+.4f}",
-            f"{accuracy.films} films, {accuracy.source}",
+            f"[bold]{name}[/bold]",
+            f"{manifest.title}{' (default)' if name == DEFAULT else ''}, version {manifest.version}",
         )
-    Console().print(table)
+        table.add_row("", f"{manifest.architecture}, {manifest.precision}, {bundle.model.stat().st_size / 1e6:.1f} MB")
+        table.add_row("", f"mean AUROC {small.value:.3f} ({small.low:.3f}-{small.high:.3f}), drift {drift.value:+.4f}")
+        table.add_row(
+            "", f"measured on {accuracy.films} films, {accuracy.source}; the card: {bundle.folder / 'MODEL_CARD.md'}"
+        )
+    Console().print(table, highlight=False)
 
 
 def verify_command(
