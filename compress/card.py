@@ -39,6 +39,7 @@ def model_card(manifest: Manifest, full_bytes: int, small_bytes: int) -> str:
         f"Films: {films}. Published test splits; validation was carved from the training splits by patient. Every choice"
         " (thresholds, calibration, gate) was made on training and validation films.",
         "",
+        *([training.history, ""] if training.history else []),
         f"Licence: {training.licence}",
         "",
         "## Accuracy",

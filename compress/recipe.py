@@ -15,9 +15,11 @@ class Recipe(BaseModel):
 
     source: the data set whose findings the bundle carries and whose test films it is judged on.
     urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
-    percentile: of the activations that a range covers; the outermost ones are clipped. float_layers: how many of the first
-    convolutions stay in float. gate_films: per data set, the training films
-    that say what a chest film looks like. gate_components: of their features.
+    percentile: of the activations that a range covers; the outermost ones are clipped.
+    float_layers: how many of the first convolutions stay in float.
+    gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features.
+    reference_films: validation films that the self-test carries. history: how the run came about, where its recipe does not
+    say it all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,15 +29,16 @@ class Recipe(BaseModel):
     version: str
     source: str
     urgent: tuple[str, ...]
-    calibration_films: Annotated[int, Field(ge=8)] = 300
+    calibration_films: Annotated[int, Field(ge=8)] = 96
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
-    float_layers: Annotated[int, Field(ge=0)] = 2
+    float_layers: Annotated[int, Field(ge=0)] = 3
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32
     reference_films: Annotated[int, Field(ge=8)] = 32
     intended_use: str
     population: str
     licence: str
+    history: str = ""
     sources: dict[str, str]
 
 

@@ -38,9 +38,9 @@ from cxredge.metrics import (
 )
 from cxredge.runtimes import Artifact, runtime
 from cxredge.train.films import augment, cached_planes
-from cxredge.train.fit import splits_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.sources import Films, join, read_source
+from cxredge.train.teacher import splits_of
 
 EXPERIMENTAL_BELOW = 0.70
 # Chest films of validation that the gate may turn away.
@@ -149,6 +149,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 training=Training(
                     sources=recipe.sources,
                     licence=recipe.licence,
+                    history=recipe.history,
                     population=recipe.population,
                     films=_counts(films),
                     recipe=facts

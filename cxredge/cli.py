@@ -51,9 +51,6 @@ def main() -> None:
     except CxredgeError as error:
         complain(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        complain("stopped; what was read is kept, the same command goes on")
-        sys.exit(130)
 
 
 def build(asked: str | None) -> typer.Typer:

@@ -28,6 +28,10 @@ def train_command(
         str | None,
         typer.Option(help="imagenet (downloaded by torchvision), none, or a .safetensors file.", show_default=False),
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="A finished run to learn from besides the labels; repeat for several.", show_default=False),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,
     cache: Annotated[Path, typer.Option(help="Folder for decoded films.")] = Path("runs/cache"),
@@ -40,7 +44,7 @@ def train_command(
     Example: `cxredge train --data data/chestxray14 --data data/chest_xray -o runs/joint`
     """
     settings = read_recipe(recipe, architecture=arch, weights=weights, epochs=epochs, seed=seed)
-    fitted = fit(settings, data, output, cache=cache)
+    fitted = fit(settings, data, output, cache=cache, teachers=teacher or [])
     table = Table("finding", "validation AUROC")
     for finding, value in fitted.validation.items():
         table.add_row(finding, "needs films with and without it" if math.isnan(value) else f"{value:.3f}")

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cxredge import __version__
+from cxredge.bundle.bundle import sha256_of
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.metrics import auroc
 from cxredge.train.films import augment, cached_planes
 from cxredge.train.network import FilmNetwork, load_weights
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films, carve_validation, join, read_source
+from cxredge.train.teacher import Teacher, open_teacher
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,11 @@ class Fitted:
     validation: dict[str, float]
 
 
-def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path) -> Fitted:
+def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path, teachers: Sequence[Path] = ()) -> Fitted:
     """Train one network on one or more sources; the weights kept are the running average (EMA) at the end.
+
+    teachers: finished runs with the same findings, whose mean logit the network learns besides the labels, on the same
+    augmented films (Hinton et al. 2015; Beyer et al., CVPR 2022). They must not have seen this run's validation films.
 
     Validation films are looked at, never chosen by: no epoch is picked. Test films are not even decoded.
     Raises DataError, RecipeError.
@@ -48,7 +53,8 @@ def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path) -> Fitted:
         join([read_source(folder) for folder in data]), share=recipe.validation_share, seed=recipe.seed
     )
     films = films.take(films.splits != "test")
-    _same_run(run, recipe, films)
+    _same_run(run, recipe, films, teachers)
+    taught_by = [open_teacher(teacher, films, device) for teacher in teachers]
     planes = cached_planes(films.files, recipe.preprocessing, cache)
     training, validation = np.flatnonzero(films.splits == "train"), np.flatnonzero(films.splits == "validation")
 
@@ -80,7 +86,9 @@ def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path) -> Fitted:
     with _progress() as bar:
         for epoch in range(begin, recipe.epochs):
             started = time.perf_counter()
-            loss = _epoch(recipe, epoch, films, planes, training, network, average, optimiser, schedule, bar, device)
+            loss = _epoch(
+                recipe, epoch, films, planes, training, network, average, optimiser, schedule, taught_by, bar, device
+            )
             logits = predict(average.module, planes[validation], recipe.batch_size, device)
             scores = validation_auroc(films.labels[validation], logits, films.findings)
             _log(
@@ -142,7 +150,7 @@ def validation_auroc(
 def _epoch(
     recipe: Recipe, epoch: int, films: Films, planes: NDArray[np.uint8], training: NDArray[np.intp], network: FilmNetwork,
     average: AveragedModel, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
-    bar: Progress, device: torch.device,
+    taught_by: list[Teacher], bar: Progress, device: torch.device,
 ) -> float:  # fmt: skip
     rows = _draw(films, training, recipe, epoch)
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
@@ -154,9 +162,15 @@ def _epoch(
     for batch in np.split(rows, range(recipe.batch_size, len(rows), recipe.batch_size)):
         image = augment(torch.from_numpy(np.ascontiguousarray(planes[np.sort(batch)])), generator)
         labels = torch.from_numpy(films.labels[np.sort(batch)])
+        image = image.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = network(image.to(device, memory_format=torch.channels_last))
+            logits = network(image)
+            taught = [teacher.logits(image) for teacher in taught_by]
         loss = masked_loss(logits.float(), labels.to(device))
+        if taught:
+            told = torch.stack(taught).mean(0).sigmoid()
+            learned = nn.functional.binary_cross_entropy_with_logits(logits.float(), told)
+            loss = recipe.teacher_share * learned + (1 - recipe.teacher_share) * loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -186,9 +200,11 @@ def _start_at_prevalence(network: FilmNetwork, labels: NDArray[np.float32]) -> N
     cast(Tensor, network.head.bias).data = torch.from_numpy(np.log(share / (1 - share))).float()
 
 
-def _same_run(run: Path, recipe: Recipe, films: Films) -> None:
+def _same_run(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> None:
     """A folder holds one run: going on with another recipe or other films would mix two."""
     said = {"recipe": recipe.model_dump(), "films": len(films), "findings": list(films.findings)}
+    if teachers:
+        said["teachers"] = [sha256_of(teacher / "model.safetensors") for teacher in teachers]
     stored = run / "resolved.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != said:
         raise DataError(
@@ -249,9 +265,3 @@ def _log(table: Path, epoch: int, loss: float, rate: float, seconds: float, scor
 
 def _progress() -> Progress:
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-
-
-def splits_of(run: Path) -> Iterator[dict[str, str]]:
-    """Rows of a run's `splits.csv`: file, source, patient, split."""
-    with (run / "splits.csv").open(newline="", encoding="utf-8") as lines:
-        yield from csv.DictReader(lines)

@@ -87,6 +87,7 @@ class Training(Record):
 
     sources: dict[str, str]
     licence: str
+    history: str = ""
     population: str
     films: dict[str, dict[str, int]]
     recipe: dict[str, object]

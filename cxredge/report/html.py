@@ -33,7 +33,7 @@ MEANING = {
     Priority.URGENT: "Have these read first: a finding that may need treatment the same day stands out.",
     Priority.REVIEW: "Have these read next: at least one finding is flagged.",
     Priority.REFUSED: "These films are unread, not normal: somebody has to look at each of them.",
-    Priority.ROUTINE: "Nothing flagged \N{EM DASH} not the same as normal. Have these read after the others.",
+    Priority.ROUTINE: "Nothing with enough evidence flagged \N{EM DASH} not the same as normal. Have these read after the others.",
 }
 
 
@@ -110,7 +110,9 @@ def headline(readings: Sequence[Reading]) -> str:
         return f"No urgent film. Start with {_films(review)} to review"
     if refused := count[Priority.REFUSED]:
         return f"Start with {_films(refused)} without a result"
-    return "Nothing flagged \N{EM DASH} not the same as normal" if readings else "No film was found"
+    return (
+        "Nothing with enough evidence flagged \N{EM DASH} not the same as normal" if readings else "No film was found"
+    )
 
 
 def _counts(readings: Sequence[Reading]) -> dict[Priority, int]:

@@ -57,12 +57,21 @@ def scan_command(
         console=screen,
         transient=True,
     )
-    with bar if screen.is_terminal else nullcontext():
-        task = bar.add_task("films", total=None)
-        summary, readings = scan(
-            paths, output, model=model, labels=labels, restart=restart, workers=workers,
-            tick=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+    try:
+        with bar if screen.is_terminal else nullcontext():
+            task = bar.add_task("films", total=None)
+            summary, readings = scan(
+                paths,
+                output,
+                model=model,
+                labels=labels,
+                restart=restart,
+                workers=workers,
+                tick=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        screen.print("Stopped; what was read is kept. The same command goes on from here.")
+        raise typer.Exit(130) from None
     show(summary, readings, output, Console())
     raise typer.Exit(1 if summary.failed else 0)
 
@@ -110,7 +119,7 @@ def _meaning(priority: str) -> str:
     return {
         "urgent": "look at these first",
         "review": "something is flagged",
-        "routine": "nothing is flagged, which is not the same as normal",
+        "routine": "nothing with enough evidence is flagged, which is not the same as normal",
         "refused": "no score: somebody must look at the film or the file",
     }[priority]
 

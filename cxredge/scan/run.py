@@ -169,5 +169,6 @@ def _summary(
         },
         device=this_machine().text,
         drift=manifest.accuracy,
+        drift_by_finding={finding.name: finding.drift for finding in manifest.findings},
         labels=labels,
     )

@@ -50,6 +50,7 @@ class Summary:
     peak_rss_mb: of this process, in MB (10^6), None where unknown.
     model: name, title, version, precision, sha256. runtime: name, version, threads, artifact. device: machine, cores, memory.
     drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
+    drift_by_finding: paired AUROC difference, compressed minus full precision, per finding, from the manifest.
     """
 
     folders: tuple[str, ...]
@@ -71,4 +72,5 @@ class Summary:
     runtime: dict[str, str]
     device: dict[str, str]
     drift: Accuracy
+    drift_by_finding: dict[str, Interval]
     labels: tuple[LabelledFinding, ...] = ()

@@ -195,6 +195,7 @@ def build_summary(readings: list[Reading]) -> Summary:
         runtime={"name": "onnxruntime", "version": "1.31.1", "threads": "1", "artifact": "model.onnx"},
         device={"processor": "Cortex-A76", "cores": "4", "memory": "8.2 GB"},
         drift=build_manifest().accuracy,
+        drift_by_finding={finding.name: finding.drift for finding in build_manifest().findings},
     )
 
 

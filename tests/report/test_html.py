@@ -166,7 +166,7 @@ def test_routine_is_called_nothing_flagged_and_never_normal(
 ) -> None:
     routine = [reading for reading in readings if reading.priority is Priority.ROUTINE]
     text = written(readings=routine)
-    assert "Nothing flagged \N{EM DASH} not the same as normal" in text
+    assert "Nothing with enough evidence flagged \N{EM DASH} not the same as normal" in text
     said = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     assert not re.search(r"(?<!the same as )\bnormal\b", said)
 
@@ -220,7 +220,9 @@ def test_headline_says_what_to_do_first(readings: list[Reading]) -> None:
     assert headline(kinds[Priority.URGENT][:1] + kinds[Priority.REVIEW]) == "Start with 1 urgent film"
     assert headline(kinds[Priority.REVIEW][:2]) == "No urgent film. Start with 2 films to review"
     assert headline(kinds[Priority.REFUSED] + kinds[Priority.ROUTINE]) == "Start with 3 films without a result"
-    assert headline(kinds[Priority.ROUTINE]) == "Nothing flagged \N{EM DASH} not the same as normal"
+    assert (
+        headline(kinds[Priority.ROUTINE]) == "Nothing with enough evidence flagged \N{EM DASH} not the same as normal"
+    )
 
 
 def test_bar_is_half_full_at_the_threshold_and_grows_with_the_log_odds() -> None:

@@ -131,6 +131,7 @@ def test_summary_holds_the_fields_that_programs_read(tmp_path: Path, summary: Su
         "runtime": "dict",
         "device": "dict",
         "drift": "dict",
+        "drift_by_finding": "dict",
         "labels": "list",
     }
     assert said["whole"] == {"p50": 6.4, "p90": 8.9, "p99": 14.2, "n": 11}

@@ -175,22 +175,29 @@ def test_a_changed_film_is_read_again(cli: Cli, tmp_path: Path) -> None:
     assert len(after) == 1
 
 
-def test_a_killed_scan_goes_on_and_ends_like_an_undisturbed_one(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_stopped_scan_goes_on_and_ends_like_an_undisturbed_one(
+    cli: Cli, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
     films = tmp_path / "films"
     films.mkdir()
     sources = sorted(path for path in EXAMPLES.iterdir() if path.suffix in {".jpg", ".jpeg", ".dcm", ".png"})
     for i in range(400):
         shutil.copy(sources[i % len(sources)], films / f"{i:03}{sources[i % len(sources)].suffix}")
-    killed = subprocess.Popen(
+    running = subprocess.Popen(
         cli.command("scan", films, "--output", "out", "--workers", "1"), cwd=tmp_path, env=cli.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     journal = tmp_path / "out" / "journal.sqlite-wal"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.stat().st_size > 100_000) and time.monotonic() < deadline:
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    running.send_signal(stop)
+    _, said = running.communicate()
+    assert running.returncode == code
+    assert "Traceback" not in said
+    if stop is signal.SIGINT:
+        assert "The same command goes on from here" in said
     assert not (tmp_path / "out" / "results.csv").exists()
     assert cli("scan", films, "--output", "out").returncode == 0
     assert 0 < json.loads((tmp_path / "out" / "summary.json").read_text())["resumed"] < 400

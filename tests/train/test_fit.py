@@ -75,6 +75,30 @@ def test_no_test_film_is_touched(cli: Cli, words: list[str | Path], tmp_path: Pa
     assert not network.training
 
 
+def test_a_run_learns_from_a_teacher_that_has_not_seen_its_validation_films(
+    cli: Cli, words: list[str | Path], tmp_path: Path
+) -> None:
+    (tmp_path / "teacher.toml").write_text(RECIPE.replace("size = 64", "size = 96"))
+    taught = [word if word != "small.toml" else "teacher.toml" for word in words]
+    assert cli(*taught, "-o", "teacher", "--epochs", "1").returncode == 0
+    alone, student = (
+        cli(*words, "-o", "alone", "--epochs", "1"),
+        cli(*words, "-o", "student", "--epochs", "1", "--teacher", "teacher"),
+    )
+    assert student.returncode == 0, student.stderr
+    assert alone.returncode == 0
+    one, other = (load_file(tmp_path / run / "model.safetensors") for run in ("alone", "student"))
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+    leaking = cli(*words, "-o", "leaking", "--epochs", "1", "--seed", "9", "--teacher", "teacher")
+    assert leaking.returncode == 2
+    assert "of this run's validation films" in leaking.stderr
+    other_films = cli(
+        "train", "--data", FILMS / "chest_xray", "--recipe", "small.toml", "-o", "other", "--teacher", "teacher"
+    )
+    assert other_films.returncode == 2
+    assert "teacher teacher knows" in other_films.stderr
+
+
 @pytest.mark.parametrize("architecture", ["mobilenet_v2", "densenet121"])
 def test_logits_are_the_mean_of_the_class_activation_maps(architecture: str) -> None:
     network = FilmNetwork(architecture, 3).eval()
@@ -135,13 +159,13 @@ def test_a_recipe_lists_all_its_mistakes_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"3 mistake") as raised:
         read_recipe(str(tmp_path / "bad.toml"))
     assert all(word in str(raised.value) for word in ("architecture", "epochs", "speed"))
-    with pytest.raises(RecipeError, match="shipped ones: joint"):
+    with pytest.raises(RecipeError, match="shipped ones: distilled, joint"):
         read_recipe("absent")
 
 
 def test_the_shipped_recipe_is_what_the_shipped_model_was_trained_with(bundle) -> None:
     said = bundle.manifest.training.recipe
-    recipe = read_recipe("joint")
+    recipe = read_recipe("distilled")
     assert (said["epochs"], said["seed"], said["validation_share"]) == (
         recipe.epochs,
         recipe.seed,
