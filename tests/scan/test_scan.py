@@ -119,16 +119,21 @@ def test_a_film_without_permission_fails_and_says_so(cli: Cli, tmp_path: Path) -
     assert "Permission denied" in run.stdout
 
 
-def test_four_encodings_of_one_film_give_the_same_logits() -> None:
+def test_encodings_of_one_film_give_the_same_reading() -> None:
+    """WG-04's RG1: reversible and irreversible content, each uncompressed and in JPEG 2000."""
+    logits, priorities = {}, set()
     with Scanner() as scanner:
-        logits = []
-        for name in ("RG1_UNCR", "RG1_UNCI", "RG1_J2KR", "RG1_J2KI"):
-            path = get_testdata_file(f"{name}.dcm", download=False)
-            reading = scanner.read(str(path))
+        for name in ("RG1_UNCR", "RG1_J2KR", "RG1_UNCI", "RG1_J2KI"):
+            reading = scanner.read(str(get_testdata_file(f"{name}.dcm", download=False)))
             assert reading.status is Status.OK, reading.detail
             p = np.array(list(reading.probabilities.values()))
-            logits.append(np.log(p / (1 - p)))
-    assert np.abs(np.array(logits) - logits[0]).max() <= 0.05
+            logits[name] = np.log(p / (1 - p))
+            priorities.add(reading.priority)
+    assert (logits["RG1_UNCR"] == logits["RG1_J2KR"]).all()
+    assert (logits["RG1_UNCI"] == logits["RG1_J2KI"]).all()
+    # Lossy coding moves one input pixel in ten by one grey level: 0.04 in full precision, more after INT8 rounding.
+    assert np.abs(logits["RG1_UNCR"] - logits["RG1_UNCI"]).max() <= 0.15
+    assert len(priorities) == 1
 
 
 def test_monochrome1_and_monochrome2_of_one_film_give_equal_logits(tmp_path: Path) -> None:
