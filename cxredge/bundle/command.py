@@ -15,6 +15,9 @@ def models_command() -> None:
     AUROC is the mean over a model's findings on its test films; drift is what compression cost, full precision to this model.
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    # A long path must stay whole to be opened.
+    table.add_column(overflow="fold")
     for name in shipped_names():
         bundle = open_bundle(name)
         manifest, accuracy = bundle.manifest, bundle.manifest.accuracy
