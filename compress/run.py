@@ -5,7 +5,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from cxredge.compress.export import export_fp32, fold_calibration
 from cxredge.compress.gate import fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.recipe import Recipe
-from cxredge.errors import CxredgeError, DataError
+from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
+from cxredge.imaging import Preprocessing
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import (
     auroc_drift,
@@ -70,13 +71,13 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
     films = _as_split(join([read_source(folder) for folder in data]), run)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     own = films.take(films.sources == recipe.source)
+    for split in ("train", "validation", "test"):
+        own.split(split)  # each is needed; raises DataError, with its name, where the data given hold none
     carried = [i for i, finding in enumerate(films.findings) if not np.isnan(own.labels[:, i]).all()]
     if not carried or findings != films.findings:
         raise DataError(
             f"{run} was trained on findings {', '.join(findings)}; the data given hold {', '.join(films.findings)}"
         )
-    from cxredge.imaging import Preprocessing
-
     preprocessing = Preprocessing(**facts["preprocessing"])
     planes = cached_planes(films.files, preprocessing, cache)
 
@@ -206,8 +207,6 @@ def _features(network: FilmNetwork, planes: NDArray[np.uint8], batch: int = 32) 
 
 def _as_split(films: Films, run: Path) -> Films:
     """The films with the splits of the run, so that no validation film of it is taken for a training one."""
-    from dataclasses import replace
-
     said = {(row["source"], row["file"]): row["split"] for row in splits_of(run)}
     splits = films.splits.astype("U10")
     for i, (file, source) in enumerate(zip(films.files, films.sources, strict=True)):
@@ -224,6 +223,9 @@ def _findings(
 ) -> tuple[Finding, ...]:  # fmt: skip
     records = []
     for i, name in enumerate(names):
+        for split, labels in (("validation", known[:, i]), ("test", truth[:, i])):
+            if not 0 < np.nansum(labels) < np.isfinite(labels).sum():
+                raise TooFewFilmsError(f"{name}: the {split} films must hold some with and some without it")
         area = auroc_interval(known[:, i], on_validation[:, i])
         records.append(
             Finding(

@@ -131,6 +131,8 @@ def one_output_by(factor: float) -> Callable[[Outputs], Outputs]:
         (one_output_by(float("nan")), "not finite"),
         (lambda o: replace(o, logits=o.logits[:, ::-1]), "logits differ"),
         (lambda o: replace(o, cam=o.cam[:, ::-1]), "heat maps"),
+        (lambda o: replace(o, atypicality=None), "nothing could be refused"),
+        (lambda o: replace(o, atypicality=o.atypicality * np.nan), "nothing could be refused"),
     ],
 )
 def test_self_test_catches_a_faulty_engine(bundle: Bundle, fault: Callable[[Outputs], Outputs], says: str) -> None:

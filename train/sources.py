@@ -53,7 +53,7 @@ class Films:
         """The films of one split. Raises DataError when there are none."""
         found = self.take(self.splits == name)
         if not len(found):
-            raise DataError(f"no {name} films in {', '.join(sorted(set(self.sources)))}")
+            raise DataError(f"no {name} films in {', '.join(sorted(set(self.sources))) or 'the data given'}")
         return found
 
 

@@ -45,6 +45,8 @@ def self_test(bundle: Bundle, session: Session) -> SelfTest:
     got, maps = [], []
     for image in images:
         outputs = session.run(image[None])
+        if bundle.manifest.gate and (outputs.atypicality is None or not np.isfinite(outputs.atypicality).all()):
+            raise SelfTestError("the engine gives no distance from the training films, so nothing could be refused")
         got.append(outputs.logits[0])
         maps.append(outputs.cam[0].mean((1, 2)))
     found, from_maps = np.array(got), np.array(maps)

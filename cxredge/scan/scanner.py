@@ -97,14 +97,19 @@ class Scanner:
         return reading, self._pictures(film, outputs, reading)
 
     def _check(self, outputs: Outputs) -> None:
-        gate = self.bundle.manifest.gate
-        if gate is not None and outputs.atypicality is not None and outputs.atypicality[0] > gate.threshold:
-            raise FilmRefusedError(
-                Refusal.NOT_A_CHEST_FILM,
-                f"unlike the training films by {outputs.atypicality[0] / gate.threshold:.2f} times the limit",
-            )
         if not all(math.isfinite(logit) for logit in outputs.logits[0].tolist()):
             raise FilmFailedError("the engine gave a number that is not finite")
+        gate = self.bundle.manifest.gate
+        if gate is None:
+            return
+        # Fails safe: without a distance that is a number, no film passes.
+        if outputs.atypicality is None or not math.isfinite(outputs.atypicality[0]):
+            raise FilmFailedError("the engine did not say how unlike the training films it is")
+        if outputs.atypicality[0] > gate.threshold:
+            times = outputs.atypicality[0] / gate.threshold
+            raise FilmRefusedError(
+                Refusal.NOT_A_CHEST_FILM, f"unlike the training films by {times:.2f} times the limit"
+            )
 
     def _reading(self, name: str, film: Film, outputs: Outputs, decode_ms: float, infer_ms: float) -> Reading:
         probabilities = probabilities_of(outputs.logits[0], self.bundle.manifest)

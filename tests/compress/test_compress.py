@@ -64,6 +64,10 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     assert elsewhere.returncode == 2
     assert "was trained on findings" in elsewhere.stderr
     assert not (tmp_path / "other").exists()
+    (tmp_path / "absent.toml").write_text(RECIPE.replace('source = "kermany"', 'source = "padchest"'))
+    absent = cli("compress", "run", *data, "--recipe", "absent.toml", "-o", "other")
+    assert absent.returncode == 2
+    assert "no train films in the data given" in absent.stderr
     into_a_folder_of_films = cli("compress", "run", *data, "--recipe", "small.toml", "-o", tmp_path / "run")
     assert into_a_folder_of_films.returncode == 2
     assert "is not a bundle" in into_a_folder_of_films.stderr
