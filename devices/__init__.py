@@ -1,6 +1,20 @@
 """Devices: their profiles, and what machine this is."""
 
-from cxredge.devices.probe import Machine, peak_rss_mb, this_machine
-from cxredge.devices.profile import Profile, profile_names, read_profile
+from cxredge.devices.detect import Match, profile_of
+from cxredge.devices.probe import Machine, peak_rss_mb, power_mode, temperatures, this_machine
+from cxredge.devices.profile import Engine, Profile, profile_names, read_profile, shipped_profiles
 
-__all__ = ["Machine", "Profile", "peak_rss_mb", "profile_names", "read_profile", "this_machine"]
+__all__ = [
+    "Engine",
+    "Machine",
+    "Match",
+    "Profile",
+    "peak_rss_mb",
+    "power_mode",
+    "profile_names",
+    "profile_of",
+    "read_profile",
+    "shipped_profiles",
+    "temperatures",
+    "this_machine",
+]

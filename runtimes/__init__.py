@@ -6,10 +6,15 @@ Each module has `NAME`, `available()`, `compile()` and `load()`; its library is 
 from importlib import import_module
 from typing import cast
 
-from cxredge.runtimes.session import Artifact, Outputs, Runtime, Session, Settings
+from cxredge.runtimes.session import UNTUNED, Artifact, EngineError, Outputs, Runtime, Session, Settings, Tuning
 
 # Name as manifests and the command line say it -> module. One line more is one engine more.
-MODULES = {"onnxruntime": "cxredge.runtimes.onnxruntime_"}
+MODULES = {
+    "onnxruntime": "cxredge.runtimes.onnxruntime_",
+    "openvino": "cxredge.runtimes.openvino_",
+    "tensorrt": "cxredge.runtimes.tensorrt_",
+    "tensorrt_rtx": "cxredge.runtimes.tensorrt_rtx_",
+}
 
 
 def runtime(name: str) -> Runtime:
@@ -17,4 +22,15 @@ def runtime(name: str) -> Runtime:
     return cast(Runtime, import_module(MODULES[name]))
 
 
-__all__ = ["MODULES", "Artifact", "Outputs", "Runtime", "Session", "Settings", "runtime"]
+__all__ = [
+    "MODULES",
+    "UNTUNED",
+    "Artifact",
+    "EngineError",
+    "Outputs",
+    "Runtime",
+    "Session",
+    "Settings",
+    "Tuning",
+    "runtime",
+]

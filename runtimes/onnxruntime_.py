@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.runtimes.session import Artifact, Outputs, Settings
+from cxredge.runtimes.session import UNTUNED, Artifact, EngineError, Outputs, Settings, Tuning
 
 NAME = "onnxruntime"
 
@@ -44,16 +44,20 @@ def compile(onnx_path: Path, profile: Settings, out: Path) -> Artifact:  # noqa:
     return Artifact(NAME, out / onnx_path.name)
 
 
-def load(artifact: Artifact, threads: int) -> "OrtSession":
-    """Open a graph. Raises onnxruntime's own exceptions for a graph it cannot run."""
+def load(artifact: Artifact, threads: int, tuning: Tuning = UNTUNED) -> "OrtSession":
+    """Open a graph. Raises onnxruntime's own exceptions for a graph it cannot run, EngineError for a device but the CPU."""
     import onnxruntime as ort
+
+    if tuning.device not in ("", "CPU"):
+        raise EngineError(f"cxredge runs ONNX Runtime on the CPU, not on {tuning.device}")
 
     ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Waiting threads must sleep: spinning warms a laptop and drains its battery.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that spin while they wait warm a laptop and drain its battery.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if tuning.spinning else "0")
+    options.enable_cpu_mem_arena = tuning.arena
     options.log_severity_level = 3
     return OrtSession(ort.InferenceSession(str(artifact.path), options, providers=["CPUExecutionProvider"]))
 

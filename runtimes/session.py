@@ -1,11 +1,16 @@
 """The contract every engine keeps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class EngineError(RuntimeError):
+    """An engine that is installed cannot run this graph here; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Session(Protocol):
     """A network ready to run. `run` may be called from several threads at once."""
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """image: uint8 [N, 1, H, W], 0 = black."""
+        """image: uint8 [N, 1, H, W], 0 = black. The outputs are the caller's own; a later run leaves them alone."""
         ...
 
     def close(self) -> None:
@@ -34,10 +39,29 @@ class Session(Protocol):
 
 
 class Settings(Protocol):
-    """What an engine needs to know of a device; `cxredge.devices.Profile` is one."""
+    """What an engine needs to know of a device to compile for it; `cxredge.devices.Profile` is one."""
 
     @property
     def name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How an engine runs on the machine at hand, besides its threads; engines ignore what does not concern them.
+
+    device: the engine's own name of it ("CPU", "GPU", "NPU"); empty for its default. spinning: whether waiting threads keep a
+    core busy. arena: whether freed memory is kept for the next film. cache: folder for what the engine compiles for this
+    machine; None: nothing is kept. say: is told in one line of what takes long.
+    """
+
+    device: str = ""
+    spinning: bool = False
+    arena: bool = True
+    cache: Path | None = None
+    say: Callable[[str], None] = lambda _line: None
+
+
+UNTUNED = Tuning()
 
 
 @dataclass(frozen=True)
@@ -58,13 +82,16 @@ class Runtime(Protocol):
         ...
 
     def version(self) -> str:
-        """The engine's version; a change of it calls for a new self-test."""
+        """The engine's version, with the driver's where it has one; a change of it calls for a new self-test."""
         ...
 
     def compile(self, onnx_path: Path, profile: Settings, out: Path) -> Artifact:
         """Turn a portable ONNX graph into what the engine loads fastest, below the folder `out`."""
         ...
 
-    def load(self, artifact: Artifact, threads: int) -> Session:
-        """Open a compiled network. threads: of the engine for one film, 1 or more."""
+    def load(self, artifact: Artifact, threads: int, tuning: Tuning = ...) -> Session:
+        """Open a compiled network. threads: of the engine for one film, 1 or more.
+
+        Raises EngineError, or the engine's own exceptions, for a graph it cannot run here.
+        """
         ...

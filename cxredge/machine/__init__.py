@@ -1,0 +1,1 @@
+"""The machine at hand: which device it is, and whether it is fit to read films."""

@@ -1,0 +1,112 @@
+"""`cxredge doctor` tries everything, and a machine that is not fit does not pass."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from house import Cli
+
+from cxredge.bundle import Bundle
+from cxredge.devices import read_profile
+from cxredge.imaging import selfcheck
+from cxredge.imaging.selfcheck import LOSSLESS, LOSSY, PICTURES, check_decoders
+from cxredge.machine.doctor import Check, State, clock, disk, examine, is_fit, memory
+
+
+def test_this_machine_is_fit_and_the_page_says_why(cli: Cli, bundle: Bundle) -> None:
+    run = cli("doctor", "--json")
+    assert run.returncode == 0, run.stdout + run.stderr
+    said = json.loads(run.stdout)
+    assert said["fit"] is True
+    checks = {(check["area"], check["name"]): check for check in said["checks"]}
+    assert {area for area, _ in checks} == {"decoders", "engines", "device", "disk", "clock", "memory"}
+    assert sum(area == "decoders" for area, _ in checks) == len(LOSSLESS) + len(LOSSY) + len(PICTURES)
+    assert "self-test passed on 32 films" in checks["engines", "onnxruntime"]["detail"]
+    page = cli("doctor")
+    assert page.returncode == 0
+    assert f"Fit to read films with {bundle.manifest.name}." in page.stdout
+    assert f"{len(LOSSLESS) + len(LOSSY) + len(PICTURES)} of" in page.stdout
+
+
+def test_a_bundle_that_no_engine_reads_right_makes_the_machine_unfit(cli: Cli, bundle: Bundle, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    # As if built where the numbers were others.
+    manifest["tolerance"] = {"mean": -1.0, "largest": -1.0}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    run = cli("doctor", "--model", copy, "--json")
+    assert run.returncode == 1, run.stderr
+    unfit = [check for check in json.loads(run.stdout)["checks"] if check["state"] == "unfit"]
+    assert [(check["area"], check["name"]) for check in unfit] == [("engines", "any")]
+    page = cli("doctor", "--model", copy)
+    assert page.returncode == 1
+    assert "Not fit" in page.stdout
+    assert "failed the self-test" in page.stdout
+
+
+def test_a_place_that_cannot_be_written_makes_the_machine_unfit(cli: Cli) -> None:
+    run = cli("doctor", "--output", "/proc/results", "--json")
+    assert run.returncode == 1
+    (check,) = [check for check in json.loads(run.stdout)["checks"] if check["state"] == "unfit"]
+    assert (check["area"], check["name"]) == ("disk", "results")
+    assert "choose another folder" in check["detail"]
+
+
+def test_every_kind_of_film_is_decoded_and_compared() -> None:
+    found = check_decoders()
+    assert [decoded.problem for decoded in found] == [""] * len(found)
+    assert len({decoded.kind for decoded in found}) == len(found) == 17
+
+
+def test_a_decoder_that_gives_other_greys_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = selfcheck.pattern()
+    monkeypatch.setattr(selfcheck, "pattern", lambda: real + np.uint8(1))
+    problems = {decoded.kind: decoded.problem for decoded in check_decoders()}
+    assert "off by up to 1 levels" in problems["PNG"]
+    assert "off by up to 1 levels" in problems["DICOM RLE Lossless"]
+    assert problems["JPEG"] == ""
+
+
+def test_a_missing_decoder_makes_the_machine_unfit(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle, tmp_path: Path
+) -> None:
+    from pydicom.pixels.decoders.base import JPEGLosslessSV1Decoder
+
+    monkeypatch.setattr(JPEGLosslessSV1Decoder, "_available", {})
+    checks = examine(bundle, tmp_path)
+    (unfit,) = [check for check in checks if check.state is State.UNFIT]
+    assert "Process 14 [Selection Value 1]" in unfit.name
+    assert "pip install python-gdcm" in unfit.detail
+    assert not is_fit(checks)
+
+
+def test_a_clock_that_cannot_be_right_is_found() -> None:
+    installed = 1_790_000_000.0
+    assert clock(installed + 86_400, installed).state is State.OK
+    # A Raspberry Pi without a battery for its clock starts in the past.
+    assert clock(0.0, installed).state is State.UNFIT
+    assert clock(5_000_000_000.0, installed).state is State.UNFIT
+    assert "set it" in clock(0.0, installed).detail
+
+
+def test_memory_is_held_against_the_devices_budget() -> None:
+    profile = read_profile("generic")
+    budget = profile.memory_budget_mb
+    assert memory(4000, budget + 1, profile).state is State.OK
+    assert memory(4000, budget - 1, profile).state is State.WARN
+    assert memory(budget - 1, 10, profile).state is State.UNFIT
+    assert memory(None, None, profile).state is State.NOTE
+
+
+def test_a_disk_without_room_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(free_mb: float) -> Check:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, int(free_mb * 1e6)))
+        return disk("results", tmp_path / "not" / "yet" / "there", lost=State.UNFIT)
+
+    assert usage(5000).state is State.OK
+    assert usage(500).state is State.WARN
+    assert usage(50).state is State.UNFIT
+    assert "too little" in usage(50).detail
+    assert list(tmp_path.iterdir()) == []

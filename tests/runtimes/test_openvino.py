@@ -1,0 +1,147 @@
+"""OpenVINO says what ONNX Runtime says of the same films, from one bundle, and keeps the engines' contract."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from house import EXAMPLES, Cli
+from numpy.typing import NDArray
+
+from cxredge.bundle import Bundle
+from cxredge.devices import read_profile
+from cxredge.runtimes import Artifact, EngineError, Session, Tuning, runtime
+
+pytest.importorskip("openvino", reason="an extra: pip install cxredge[openvino]")
+
+
+def test_both_engines_agree_on_the_example_films(
+    bundle: Bundle, films: NDArray[np.uint8], load: Callable[..., Session]
+) -> None:
+    one, two = load("onnxruntime"), load("openvino")
+    off = np.concatenate([np.abs(one.run(film[None]).logits - two.run(film[None]).logits) for film in films])
+    assert len(off) >= 8
+    assert off.mean() <= bundle.manifest.tolerance.mean
+    assert off.max() <= bundle.manifest.tolerance.largest
+
+
+def test_scan_reads_the_same_with_either_engine_of_one_bundle(cli: Cli, tmp_path: Path) -> None:
+    priorities = {}
+    for name in ("onnxruntime", "openvino"):
+        run = cli("scan", EXAMPLES, "--output", name, "--runtime", name)
+        assert run.returncode == 0, run.stderr
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["runtime"]["name"] == name
+        assert "notice" not in summary["runtime"]
+        lines = (tmp_path / name / "results.csv").read_text().splitlines()
+        columns = lines[0].split(",")
+        rows = [dict(zip(columns, line.split(","), strict=False)) for line in lines[1:]]
+        priorities[name] = {row["file"]: (row["status"], row["priority"]) for row in rows}
+    assert priorities["onnxruntime"] == priorities["openvino"]
+
+
+def test_a_film_reads_the_same_alone_and_among_others(films: NDArray[np.uint8], load: Callable[..., Session]) -> None:
+    session = load("openvino")
+    together = session.run(films[:3])
+    assert together.atypicality is not None
+    for i in range(3):
+        alone = session.run(films[i : i + 1])
+        np.testing.assert_allclose(alone.logits[0], together.logits[i], atol=1e-4)
+        np.testing.assert_allclose(alone.cam[0], together.cam[i], atol=1e-3)
+        assert alone.atypicality is not None
+        assert alone.atypicality[0] == pytest.approx(together.atypicality[i], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_callers_in_several_threads_get_their_own_film(
+    films: NDArray[np.uint8], load: Callable[..., Session], name: str, threads: int
+) -> None:
+    session = load(name, threads)
+    expected = [session.run(film[None]).logits for film in films]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: session.run(films[i % len(films)][None]).logits, range(64)))
+    for i, logits in enumerate(found):
+        np.testing.assert_allclose(logits, expected[i % len(films)], atol=1e-4)
+    assert not np.allclose(expected[0], expected[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_outputs_stay_as_they_are_when_the_next_film_is_read(
+    films: NDArray[np.uint8], load: Callable[..., Session], name: str
+) -> None:
+    session = load(name)
+    first = session.run(films[:1])
+    before = first.logits.copy(), first.cam.copy()
+    session.run(films[1:2])
+    np.testing.assert_array_equal(first.logits, before[0])
+    np.testing.assert_array_equal(first.cam, before[1])
+
+
+def test_an_image_of_another_shape_or_type_is_refused(films: NDArray[np.uint8], load: Callable[..., Session]) -> None:
+    session = load("openvino")
+    with pytest.raises(ValueError, match="takes images of"):
+        session.run(films[:1, :, :10, :10])
+    with pytest.raises(TypeError, match="float32"):
+        session.run(films[:1].astype(np.float32))  # type: ignore[arg-type]
+
+
+def test_ir_holds_the_same_numbers_and_is_the_same_file_every_time(
+    bundle: Bundle, films: NDArray[np.uint8], load: Callable[..., Session], tmp_path: Path
+) -> None:
+    engine, profile = runtime("openvino"), read_profile("x86-vnni")
+    artifacts = [engine.compile(bundle.model, profile, tmp_path / name) for name in ("a", "b")]
+    for name in ("model.xml", "model.bin"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / "model.bin").stat().st_size < 1.1 * bundle.model.stat().st_size
+    np.testing.assert_array_equal(
+        engine.load(artifacts[0], 1).run(films[:1]).logits, load("openvino").run(films[:1]).logits
+    )
+
+
+def test_a_device_that_is_not_there_is_named(bundle: Bundle) -> None:
+    with pytest.raises(EngineError, match=r"finds no NPU here, only .*CPU"):
+        runtime("openvino").load(Artifact("openvino", bundle.model), 1, Tuning(device="NPU"))
+
+
+def test_what_was_compiled_is_kept_and_not_trusted_once_damaged(
+    films: NDArray[np.uint8], load: Callable[..., Session], tmp_path: Path
+) -> None:
+    tuning = Tuning(cache=tmp_path)
+    expected = load("openvino", tuning=tuning).run(films[:1]).logits
+    (kept,) = (tmp_path / "openvino").iterdir()
+    written = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(load("openvino", tuning=tuning).run(films[:1]).logits, expected)
+    assert kept.stat().st_mtime_ns == written
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 255
+    kept.write_bytes(content)
+    np.testing.assert_array_equal(load("openvino", tuning=tuning).run(films[:1]).logits, expected)
+    assert kept.stat().st_mtime_ns != written
+    assert kept.read_bytes() != bytes(content)
+    # Other threads, another graph for this machine.
+    load("openvino", 2, tuning=tuning)
+    assert len(list((tmp_path / "openvino").iterdir())) == 2
+
+
+def test_nothing_is_reported_to_anybody(bundle: Bundle) -> None:
+    """Importing OpenVINO would report the import; its telemetry package must not even be loaded."""
+    script = (
+        "import sys; from pathlib import Path; from cxredge.runtimes import Artifact, runtime;"
+        f"runtime('openvino').load(Artifact('openvino', Path({str(bundle.model)!r})), 1);"
+        "print(sorted(name for name in sys.modules if name.startswith('openvino_telemetry')))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_closed_session_reads_nothing(films: NDArray[np.uint8], load: Callable[..., Session], name: str) -> None:
+    session = load(name)
+    session.close()
+    with pytest.raises((ValueError, AttributeError)):
+        session.run(films[:1])
