@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from cxredge.bundle.archive import is_archive, unpacked
+from cxredge.bundle.check import MANIFEST, mismatches, sha256_of
 from cxredge.bundle.manifest import Manifest, parse_manifest
-from cxredge.errors import BundleContentError, BundleHashError, BundleMissingError, OutputError
+from cxredge.bundle.signature import SIGNATURE, sign
+from cxredge.errors import BundleContentError, BundleError, BundleMissingError, OutputError
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "Bundle", "inspect_bundle", "open_bundle", "sha256_of", "shipped_names", "write_bundle"]
 DEFAULT = "chestxray14"
 _MAX_MANIFEST_BYTES = 4_000_000
 
@@ -33,8 +36,29 @@ class Bundle:
         return self.folder / self.manifest.model
 
     @property
+    def full_model(self) -> Path | None:
+        """The full-precision parent as ONNX, where the bundle carries it."""
+        name = self.manifest.full_model
+        return None if name is None else self.folder / name
+
+    @property
     def model_sha256(self) -> str:
+        """Of the portable model."""
         return self.manifest.files[self.manifest.model]
+
+    def graph(self, runtime: str) -> Path:
+        """The file that an engine loads: its own graph, or the portable model."""
+        return self.folder / self.manifest.graph_for(runtime).file
+
+    def graph_sha256(self, runtime: str) -> str:
+        """Hash that says which model an engine computes: the portable one in whatever form, or the engine's own graph."""
+        graph = self.manifest.graph_for(runtime)
+        if graph.logits == "logits":
+            return self.model_sha256
+        # OpenVINO's weights lie beside the graph.
+        return self.manifest.files[
+            graph.file.removesuffix(".xml") + ".bin" if graph.file.endswith(".xml") else graph.file
+        ]
 
     @property
     def reference(self) -> Path:
@@ -48,60 +72,71 @@ def shipped_names() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.joinpath(MANIFEST).is_file())
 
 
-def open_bundle(where: str | Path = DEFAULT) -> Bundle:
-    """Open a bundle by its folder or by the name of a shipped one, and verify every byte of it.
+def open_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) -> Bundle:
+    """Open a bundle by its folder, its .zip or the name of a shipped one, and verify every byte of it.
 
-    Raises BundleMissingError, BundleSchemaError, BundleContentError (a file missing, unlisted, or outside the folder)
-    or BundleHashError (a file that is not the one that was built).
+    trust: a public key; the bundle must carry a signature of it. Raises BundleMissingError, BundleArchiveError, and what
+    `inspect_bundle` finds first, which says how much more there is.
+    """
+    bundle, found = inspect_bundle(where, trust=trust)
+    if found:
+        first = found[0]
+        if len(found) > 1:
+            first = type(first)(first.bundle, f"{first.what} (and {len(found) - 1} more: `cxredge verify` lists them)")
+        raise first
+    return bundle
+
+
+def inspect_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) -> tuple[Bundle, list[BundleError]]:
+    """A bundle and everything that is wrong with it: files missing, unlisted, changed or leading elsewhere, the signature.
+
+    Raises BundleMissingError, BundleSchemaError, BundleTooNewError, BundlePathError, or for an archive BundleArchiveError,
+    where there is nothing that could be looked at further.
     """
     folder = Path(where)
+    if is_archive(folder):
+        bundle, found = _inspect(unpacked(folder), where, trust)
+        # The copy in the cache may be what is damaged: look at the archive itself before blaming it.
+        return _inspect(unpacked(folder, again=True), where, trust) if found else (bundle, found)
     if not folder.is_dir() and str(where) in shipped_names():
         folder = Path(str(resources.files("cxredge.models") / str(where)))
     if not (folder / MANIFEST).is_file():
         raise BundleMissingError(
             where,
-            f"no bundle there (a folder with {MANIFEST}) and no shipped model of that name ({', '.join(shipped_names())})",
+            f"no bundle there (a folder with {MANIFEST}, or its .zip) and no shipped model of that name"
+            f" ({', '.join(shipped_names())})",
         )
+    return _inspect(folder, where, trust)
+
+
+def _inspect(folder: Path, where: str | Path, trust: Path | None) -> tuple[Bundle, list[BundleError]]:
     if (folder / MANIFEST).stat().st_size > _MAX_MANIFEST_BYTES:
         raise BundleContentError(where, f"{MANIFEST} is larger than any manifest")
     text = (folder / MANIFEST).read_bytes()
-    manifest = parse_manifest(text, folder)
-    _verify(folder, manifest)
-    return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+    manifest = parse_manifest(text, where)
+    bundle = Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+    return bundle, mismatches(folder, manifest, trust=trust, where=where)
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
-    if missing := sorted(set(manifest.files) - present):
-        raise BundleContentError(folder, f"{missing[0]} is missing; copy the bundle again, whole")
-    if extra := sorted(present - set(manifest.files)):
-        raise BundleContentError(folder, f"{extra[0]} is not part of the bundle; remove it or copy the bundle again")
-    for name, wanted in manifest.files.items():
-        file = folder / name
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise BundleContentError(folder, f"{name} leads out of the bundle")
-        if sha256_of(file) != wanted:
-            raise BundleHashError(
-                folder, f"{name} is not the file that was built (its hash differs); copy the bundle again"
-            )
-
-
-def sha256_of(file: Path) -> str:
-    """Hex digest of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def check_output(out: Path) -> None:
+    """Raise OutputError for what a bundle must not overwrite: anything that is there and is no bundle."""
+    if out.exists() and (not out.is_dir() or (not (out / MANIFEST).is_file() and any(out.iterdir()))):
+        raise OutputError(f"{out} exists and is not a bundle; choose another --output")
 
 
 def write_bundle(
-    out: Path, files: Mapping[str, Path | bytes], describe: Callable[[dict[str, str]], Manifest]
+    out: Path,
+    files: Mapping[str, Path | bytes],
+    describe: Callable[[dict[str, str]], Manifest],
+    *,
+    key: Path | None = None,
 ) -> Bundle:
     """Write a whole bundle or nothing: it is put together beside `out`, verified by opening it, then moved there.
 
-    files: name in the bundle -> file to copy, or its bytes. describe: hashes of them -> manifest.
-    Raises OutputError when `out` exists and is not a bundle, which is never overwritten.
+    files: name in the bundle -> file to copy, or its bytes. describe: hashes of them -> manifest. key: private key to sign
+    it with. Raises OutputError when `out` exists and is not a bundle, which is never overwritten.
     """
-    if out.exists() and not (out / MANIFEST).is_file() and any(out.iterdir()):
-        raise OutputError(f"{out} exists and is not a bundle; choose another --output")
+    check_output(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch) / out.name
@@ -114,7 +149,10 @@ def write_bundle(
                 shutil.copyfile(content, folder / name)
         hashes = {name: sha256_of(folder / name) for name in sorted(files)}
         text = describe(hashes).model_dump_json(indent=1) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        # Bytes, not text: Windows would turn the line ends.
+        (folder / MANIFEST).write_bytes(text.encode())
+        if key is not None:
+            (folder / SIGNATURE).write_bytes(sign(text.encode(), key))
         open_bundle(folder)
         if out.exists():
             shutil.rmtree(out)

@@ -1,12 +1,15 @@
-"""`cxredge models` and `cxredge verify`."""
+"""`cxredge models`, `cxredge verify` and `cxredge keys`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cxredge.bundle.bundle import DEFAULT, open_bundle, shipped_names
+from cxredge.bundle.bundle import DEFAULT, inspect_bundle, open_bundle, shipped_names
+from cxredge.bundle.signature import SIGNATURE, new_keys, public_fingerprint
+from cxredge.cli import complain
 
 
 def models_command() -> None:
@@ -35,23 +38,66 @@ def models_command() -> None:
 
 
 def verify_command(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")] = DEFAULT,
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder or .zip, or a shipped model's name.")] = DEFAULT,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public key (.pub) that must have signed the bundle; see `cxredge keys`.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Check every file of a bundle against its hash, then run its self-test on this machine's engine.
 
-    Exit code 2, with the reason, when a file was changed or this machine's engine gives other numbers.
+    Exit code 2, with every reason, when a file is missing, unknown or changed, when the signature asked for by --trust is not
+    there, or when this machine's engine gives other numbers.
+
+    Example: `cxredge verify /media/usb/chestxray14-jetson.zip --trust lab.pub`
     """
     from cxredge.bundle.selftest import self_test
-    from cxredge.runtimes import Artifact, runtime
-    from cxredge.scan.scanner import Scanner
+    from cxredge.scan.engine import open_engine
 
-    with Scanner(bundle) as scanner:
-        opened = scanner.bundle
-        session = runtime(scanner.runtime).load(Artifact(scanner.runtime, opened.model), 1)
-        result = self_test(opened, session)
+    opened, found = inspect_bundle(bundle, trust=trust)
+    if found:
+        for error in found:
+            complain(str(error))
+        raise typer.Exit(2)
+    engine = open_engine(opened, say=complain)
+    # Anew, whatever an earlier run remembers.
+    result = self_test(opened, engine.session, graph=opened.manifest.graph_for(engine.name))
+    engine.session.close()
     Console().print(
         f"{opened.manifest.name} {opened.manifest.version}: {len(opened.manifest.files)} files as built; self-test passed on"
-        f" {scanner.engine}: {result.films} films, logits within {result.largest:.4f} of those at build"
-        f" (mean {result.mean:.4f}, {result.against_full:.4f} from full precision)",
+        f" {engine.text}: {result.films} films, logits within {result.largest:.4f} of those at build"
+        f" (mean {result.mean:.4f}, {result.against_full:.4f} from full precision)\n{_signed(opened.folder, trust)}",
         highlight=False,
+    )
+
+
+def _signed(folder: Path, trust: Path | None) -> str:
+    if trust is not None:
+        return f"Signed by {trust}, {public_fingerprint(trust)}."
+    if (folder / SIGNATURE).is_file():
+        return "Signed; give the signer's public key with --trust to check by whom."
+    return "Not signed: the hashes show a broken copy, not a forger."
+
+
+def keys_command(
+    private: Annotated[
+        Path,
+        typer.Argument(help="File for the private key; the public one goes beside it, as .pub.", show_default=False),
+    ],
+) -> None:
+    """Make a pair of keys (Ed25519) to sign bundles with.
+
+    The private key stays in the lab and signs: `cxredge build --sign lab.key`. The public one goes to the clinics, not on the
+    stick that the bundles travel on, and is what `scan` and `verify` check with: `--trust lab.pub`. Nothing is overwritten.
+
+    Example: `cxredge keys lab.key`
+    """
+    public = new_keys(private)
+    Console().print(
+        f"{private}: private; keep it in the lab. Whoever has it can sign in your name.\n"
+        f"{public}: public, fingerprint {public_fingerprint(public)}; give it to the clinics.",
+        highlight=False,
+        soft_wrap=True,
     )

@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cxredge.errors import BundleSchemaError
+from cxredge.bundle.built import Build
+from cxredge.bundle.record import Precision, Record
+from cxredge.errors import BundlePathError, BundleSchemaError, BundleTooNewError
 from cxredge.metrics import Interval, OperatingPoint
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Proportion = Annotated[float, Field(ge=0, le=1)]
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Finding(Record):
@@ -25,6 +23,8 @@ class Finding(Record):
     experimental: its evidence is too thin for it to drive the priority at all.
     sensitive, balanced, specific: operating points for 90 % sensitivity, Youden's index and 95 % specificity, all chosen
     on validation films. validation_auroc: on the same films; below 0.70 at its lower end the finding is `experimental`.
+    rounding: 95 of 100 validation films have a logit this near to the full-precision model's. What lies as near to a threshold
+    could lie on either side of it.
     test_auroc: of the model in this bundle; drift: test AUROC minus that of its full-precision parent, paired.
     """
 
@@ -38,6 +38,7 @@ class Finding(Record):
     sensitive: OperatingPoint
     balanced: OperatingPoint
     specific: OperatingPoint
+    rounding: Annotated[float, Field(ge=0)] = 0.0
 
 
 class PreprocessingRecord(Record):
@@ -72,13 +73,29 @@ class Accuracy:
     runtime: str
 
 
+class EngineGraph(Record):
+    """The graph that one engine loads.
+
+    file: in the bundle. logits: which array of reference.npz it must reproduce, within tolerance.
+    """
+
+    file: str
+    precision: Precision
+    logits: str
+    tolerance: Tolerance
+
+
 class Gate(Record):
     """The check that a film looks like the training films: refuse where `atypicality` exceeds the threshold.
 
     refused: share of held-out chest films it turned away, per source, none of them used to fit it.
+    typical, doubt: half of the validation films, and 95 of 100, lie below; a film above may be refused when something else
+    speaks against it too, such as its header. None in bundles made before they were kept: then nothing else counts.
     """
 
     threshold: float
+    typical: float | None = None
+    doubt: float | None = None
     refused: dict[str, Interval]
 
 
@@ -101,15 +118,22 @@ class Manifest(Record):
     title: str
     version: str
     architecture: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     findings: Annotated[tuple[Finding, ...], Field(min_length=1)]
     preprocessing: PreprocessingRecord
     target: str
     runtimes: Annotated[tuple[str, ...], Field(min_length=1)]
     model: str
+    # The full-precision parent as ONNX, so that drift can be measured anywhere; bundles made before it was kept have none.
+    full_model: str | None = None
+    # What an engine loads instead of the portable model; an engine that is not named here takes the portable one.
+    graphs: dict[str, EngineGraph] = Field(default_factory=dict)
+    build: Build | None = None
     files: dict[str, Sha256]
     accuracy: Accuracy
     gate: Gate | None
+    # Youngest and oldest age in whole years that the model is for; None for any. Films of others get no score.
+    population_ages: tuple[float, float] | None = None
     tolerance: Tolerance
     training: Training
     software: dict[str, str]
@@ -119,8 +143,7 @@ class Manifest(Record):
     @classmethod
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+            if leaves(name):
                 raise ValueError(f"{name!r} leaves the bundle")
         return files
 
@@ -128,6 +151,11 @@ class Manifest(Record):
     def _model_is_listed(self) -> "Manifest":
         if self.model not in self.files:
             raise ValueError(f"the model {self.model!r} is not among the files with a hash")
+        if self.full_model is not None and self.full_model not in self.files:
+            raise ValueError(f"the full-precision model {self.full_model!r} is not among the files with a hash")
+        for engine, graph in self.graphs.items():
+            if graph.file not in self.files:
+                raise ValueError(f"the graph {graph.file!r} for {engine} is not among the files with a hash")
         if len({finding.name for finding in self.findings}) != len(self.findings):
             raise ValueError("two findings of the same name")
         return self
@@ -137,9 +165,33 @@ class Manifest(Record):
         """The findings, in the order of the network's outputs."""
         return tuple(finding.name for finding in self.findings)
 
+    def graph_for(self, runtime: str) -> EngineGraph:
+        """What an engine loads: its own graph, or the portable model."""
+        portable = EngineGraph(file=self.model, precision=self.precision, logits="logits", tolerance=self.tolerance)
+        return self.graphs.get(runtime, portable)
 
-def parse_manifest(text: str | bytes, where: Path) -> Manifest:
-    """The manifest in `text`. Raises BundleSchemaError that lists every mistake, or says that cxredge is too old."""
+    def caveat(self, runtime: str) -> str:
+        """What must be said beside the accuracy when an engine computes with other numbers than those it was measured on, or ""."""
+        graph = self.graph_for(runtime)
+        if graph.logits == "logits":
+            return ""
+        return (
+            f"the accuracy shown is that of the portable {self.precision} model; {runtime} runs {graph.file} ({graph.precision}),"
+            " and the model card says what was measured of that"
+        )
+
+
+def leaves(name: str) -> bool:
+    """Whether a path leads out of a bundle, or could on some system: absolute, with a drive, a backslash or `..`."""
+    path = PurePosixPath(name)
+    return not path.parts or path.is_absolute() or ".." in path.parts or bool(set(name) & set("\\:\0"))
+
+
+def parse_manifest(text: str | bytes, where: Path | str) -> Manifest:
+    """The manifest in `text`.
+
+    Raises BundleTooNewError, BundlePathError for a file outside the bundle, or BundleSchemaError that lists every mistake.
+    """
     import json
 
     try:
@@ -148,9 +200,12 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
         raise BundleSchemaError(where, f"manifest.json is not JSON ({error})") from None
     version = said.get("schema_version") if isinstance(said, dict) else None
     if isinstance(version, int) and version > SCHEMA:
-        raise BundleSchemaError(
+        raise BundleTooNewError(
             where, f"was made by a newer cxredge (schema {version}, this one reads {SCHEMA}); update cxredge"
         )
+    files = said.get("files") if isinstance(said, dict) else None
+    if outside := [name for name in files or () if leaves(name)]:
+        raise BundlePathError(where, f"manifest.json names a file that leaves the bundle: {', '.join(outside)}")
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -1,6 +1,5 @@
 """A bundle that is not exactly what was built is refused, each fault with its own error."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,14 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from house import Cli
+from tamper import copy_of, external_data, flip_a_byte, rehash, rewrite
 
 from cxredge.bundle import Bundle, open_bundle, shipped_names
 from cxredge.bundle.selftest import self_test, self_test_once
 from cxredge.errors import (
     BundleContentError,
+    BundleExternalDataError,
+    BundleFileExtraError,
+    BundleFileMissingError,
     BundleHashError,
     BundleMissingError,
+    BundlePathError,
     BundleSchemaError,
+    BundleTooNewError,
     CxredgeError,
     SelfTestError,
 )
@@ -26,37 +31,30 @@ from cxredge.runtimes import Artifact, Outputs, Session, runtime
 @pytest.fixture
 def copy(bundle: Bundle, tmp_path: Path) -> Path:
     """The shipped bundle, to be tampered with."""
-    return Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
-
-
-def rewrite(copy: Path, change: Callable[[dict[str, object]], object]) -> None:
-    said = json.loads((copy / "manifest.json").read_text())
-    change(said)
-    (copy / "manifest.json").write_text(json.dumps(said))
-
-
-def flip_a_byte(copy: Path) -> None:
-    model = bytearray((copy / "model.onnx").read_bytes())
-    model[len(model) // 2] ^= 1
-    (copy / "model.onnx").write_bytes(bytes(model))
+    return copy_of(bundle, tmp_path / "copy")
 
 
 @pytest.mark.parametrize(
     ("tamper", "error", "says"),
     [
         (flip_a_byte, BundleHashError, "model.onnx is not the file that was built"),
-        (lambda c: (c / "reference.npz").unlink(), BundleContentError, "reference.npz is missing"),
-        (lambda c: (c / "more.txt").write_text("?"), BundleContentError, "more.txt is not part of the bundle"),
+        (lambda c: (c / "reference.npz").unlink(), BundleFileMissingError, "reference.npz is missing"),
+        (lambda c: (c / "more.txt").write_text("?"), BundleFileExtraError, "more.txt is not part of the bundle"),
+        (lambda c: (c / "link").symlink_to(c), BundleFileExtraError, "link is not part of the bundle"),
         (lambda c: (c / "manifest.json").unlink(), BundleMissingError, "no bundle there"),
         (lambda c: (c / "manifest.json").write_text("{"), BundleSchemaError, "is not JSON"),
-        (lambda c: rewrite(c, lambda m: m.update(schema_version=2)), BundleSchemaError, "newer cxredge"),
+        (lambda c: rewrite(c, lambda m: m.update(schema_version=2)), BundleTooNewError, "newer cxredge"),
         (lambda c: rewrite(c, lambda m: m.update(surprise=1)), BundleSchemaError, "surprise"),
         (lambda c: rewrite(c, lambda m: m["findings"][0].pop("drift")), BundleSchemaError, "findings.0.drift"),
-        (lambda c: rewrite(c, lambda m: m["files"].update({"../x": "0" * 64})), BundleSchemaError, "leaves the bundle"),
+        (lambda c: rewrite(c, lambda m: m["files"].update({"../x": "0" * 64})), BundlePathError, "leaves the bundle"),
+        (lambda c: rewrite(c, lambda m: m["files"].update({"/etc/x": "0" * 64})), BundlePathError, "leaves the bundle"),
+        (lambda c: rewrite(c, lambda m: m["files"].update({"C:\\x": "0" * 64})), BundlePathError, "leaves the bundle"),
+        (lambda c: rewrite(c, lambda m: m.update(full_model="x")), BundleSchemaError, "not among the files"),
+        (external_data, BundleExternalDataError, "from outside itself"),
         (
-            lambda c: rewrite(c, lambda m: m["files"].update({"/etc/x": "0" * 64})),
-            BundleSchemaError,
-            "leaves the bundle",
+            lambda c: ((c / "model.onnx").write_bytes(b"?"), rehash(c, "model.onnx")),
+            BundleContentError,
+            "is not an ONNX graph",
         ),
     ],
 )
@@ -67,13 +65,14 @@ def test_a_bundle_is_refused_when(
     tamper(copy)
     with pytest.raises(error, match=says) as raised:
         open_bundle(copy)
+    assert type(raised.value) is error
     assert str(copy) in str(raised.value)
 
 
 def test_a_link_out_of_the_bundle_is_refused(copy: Path, tmp_path: Path) -> None:
     (copy / "model.onnx").rename(tmp_path / "elsewhere.onnx")
     (copy / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
-    with pytest.raises(BundleContentError, match="leads out of the bundle"):
+    with pytest.raises(BundlePathError, match="leads out of the bundle"):
         open_bundle(copy)
 
 
@@ -157,15 +156,27 @@ def test_self_test_is_remembered_per_engine_and_processor_and_only_when_passed(b
             self_test_once(bundle, broken, **changed, cache=tmp_path)
 
 
-def test_verify_passes_a_good_bundle_and_names_the_bad_file(cli: Cli, copy: Path) -> None:
+def test_verify_passes_a_good_bundle_and_explains_every_mismatch_of_a_bad_one(cli: Cli, copy: Path) -> None:
     good = cli("verify", copy)
     assert good.returncode == 0, good.stderr
     assert "self-test passed" in good.stdout
     flip_a_byte(copy)
+    (copy / "reference.npz").unlink()
+    (copy / "extra.txt").write_text("?")
     bad = cli("verify", copy)
     assert bad.returncode == 2
-    assert "model.onnx" in bad.stderr
-    assert "Traceback" not in bad.stderr
+    lines = bad.stderr.splitlines()
+    assert len(lines) == 3
+    for said in ("model.onnx is not the file", "reference.npz is missing", "extra.txt is not part"):
+        assert sum(said in line for line in lines) == 1
+    with pytest.raises(BundleFileMissingError, match="and 2 more"):
+        open_bundle(copy)
+
+
+def test_nothing_is_kept_for_the_engines_maker(cli: Cli) -> None:
+    """ONNX Runtime would leave an identifier of the machine and a queue of reports in the user's cache."""
+    assert cli("verify").returncode == 0
+    assert {entry.name for entry in (cli.folder / "cache").iterdir()} == {"cxredge"}
 
 
 def test_models_lists_what_was_measured(cli: Cli, bundle: Bundle) -> None:
@@ -173,3 +184,18 @@ def test_models_lists_what_was_measured(cli: Cli, bundle: Bundle) -> None:
     assert run.returncode == 0, run.stderr
     assert "(default)" in run.stdout
     assert f"{bundle.manifest.accuracy.compressed.value:.3f}" in run.stdout
+
+
+def test_self_test_catches_distances_that_are_off(bundle: Bundle, tmp_path: Path) -> None:
+    """A gate that is told too small a distance lets anything through."""
+    session = runtime("onnxruntime").load(Artifact("onnxruntime", bundle.model), 1)
+    with np.load(bundle.reference) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    far = [session.run(image[None]).atypicality for image in arrays["images"]]
+    kept = replace(bundle, folder=Path(shutil.copytree(bundle.folder, tmp_path / "kept")))
+    np.savez(kept.reference, **(arrays | {"atypicality": np.concatenate(far)}))  # type: ignore[arg-type]
+    assert self_test(kept, session).mean <= bundle.manifest.tolerance.mean
+    for factor in (0.7, 1.3):
+        broken = Faulty(session, lambda o, factor=factor: replace(o, atypicality=o.atypicality * factor))  # type: ignore[misc]
+        with pytest.raises(SelfTestError, match="distances from the training films are off by 30 %"):
+            self_test(kept, broken)
