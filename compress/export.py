@@ -11,21 +11,33 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cxredge.compress.gate import Gate
+from cxredge.compress.graph import head_node
 from cxredge.train.network import FilmNetwork
 
 OPSET = 17
 HEAD = "head"
 
 
-class Contract(nn.Module):
-    """image uint8 [N, 1, H, W] -> logits [N, L], cam [N, L, h, w], atypicality [N]."""
+class Trunk(nn.Module):
+    """Everything below the head: image uint8 [N, 1, H, W] -> feature maps halfway and at the end. What gets quantized."""
 
-    def __init__(self, network: FilmNetwork, columns: list[int], gate: Gate) -> None:
+    def __init__(self, network: FilmNetwork) -> None:
         super().__init__()
         self.network = network
-        self.head = nn.Conv2d(network.head.in_channels, len(columns), 1)
-        self.head.weight.data = network.head.weight.data[columns].clone()
-        cast(Tensor, self.head.bias).data = cast(Tensor, network.head.bias).data[columns].clone()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.both_maps(image)
+
+
+class Contract(nn.Module):
+    """image uint8 [N, 1, H, W] -> logits [N, L], cam [N, L, h, w], atypicality [N].
+
+    trunk: a `Trunk`, or the quantized form of one. Head and gate stay in float: they cost little and decide much.
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Conv2d, gate: Gate) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, head
         self.register_buffer("mean", torch.from_numpy(gate.mean))
         self.register_buffer("spread", torch.from_numpy(gate.spread))
         self.register_buffer("components", torch.from_numpy(gate.components))
@@ -33,18 +45,26 @@ class Contract(nn.Module):
         self.residual = gate.residual
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        middle, maps = self.network.stages(image)
+        halfway, maps = self.trunk(image)
         cam = self.head(maps)
-        off = (middle - cast(Tensor, self.mean)) / cast(Tensor, self.spread)
+        off = (halfway.mean((2, 3)) - cast(Tensor, self.mean)) / cast(Tensor, self.spread)
         along = off @ cast(Tensor, self.components)
         whitened = ((along / cast(Tensor, self.scales)) ** 2).mean(1)
         across = ((off**2).sum(1) - (along**2).sum(1)) / self.residual
         return cam.mean((2, 3)), cam, torch.sqrt(whitened + across)
 
 
-def export_fp32(network: FilmNetwork, columns: list[int], gate: Gate, size: int, out: Path) -> None:
-    """Write the full-precision graph: batch norms folded, any batch size, no external data. columns: findings to carry."""
-    contract = Contract(network, columns, gate).eval()
+def head_for(network: FilmNetwork, columns: list[int]) -> nn.Conv2d:
+    """The head with the findings to carry, by their columns."""
+    head = nn.Conv2d(network.head.in_channels, len(columns), 1)
+    head.weight.data = network.head.weight.data[columns].clone()
+    cast(Tensor, head.bias).data = cast(Tensor, network.head.bias).data[columns].clone()
+    return head
+
+
+def export(contract: Contract, size: int, out: Path) -> None:
+    """Write a graph: batch norms folded, any batch size, no external data."""
+    contract.eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         contract,
@@ -59,10 +79,24 @@ def export_fp32(network: FilmNetwork, columns: list[int], gate: Gate, size: int,
     onnx.checker.check_model(str(out), full_check=True)
 
 
-def head_node(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The convolution whose output is `cam`."""
-    found: onnx.NodeProto = next(node for node in model.graph.node if "cam" in node.output and node.op_type == "Conv")
-    return found
+def store_half(fp32: Path, out: Path) -> None:
+    """The same graph with its weights kept in 16 bits, half the size: what a bundle carries as its full-precision parent.
+
+    Only storage is 16-bit: a Cast behind each weight, folded when the graph is opened, brings it back to float32.
+    """
+    model = onnx.load(fp32)
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.ndim < 2:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    for cast_back in reversed(casts):
+        model.graph.node.insert(0, cast_back)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, out)
 
 
 def fold_calibration(path: Path, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> None:

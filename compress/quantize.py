@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from cxredge.compress.export import head_node
+from cxredge.compress.graph import head_node
 from cxredge.devices import read_profile
 from cxredge.runtimes import runtime
 
 
-class _Films(CalibrationDataReader):  # type: ignore[misc]
+class CalibrationFilms(CalibrationDataReader):  # type: ignore[misc]
     """The calibration set, up to ten films at a time; ONNX Runtime's histograms want batches of one size."""
 
     def __init__(self, planes: NDArray[np.uint8]) -> None:
@@ -46,7 +46,7 @@ def quantize(fp32: Path, int8: Path, planes: NDArray[np.uint8], *, percentile: f
             quantize_static(
                 str(prepared),
                 str(raw),
-                _Films(planes),
+                CalibrationFilms(planes),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

@@ -10,6 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cxredge.errors import RecipeError
 
 
+class QuantizationAware(BaseModel):
+    """Training through the rounding, with the full-precision parent as the teacher. Rates are per optimiser step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Annotated[int, Field(ge=1)] = 3
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    calibration_films: Annotated[int, Field(ge=8)] = 300
+
+
 class Recipe(BaseModel):
     """What `cxredge compress` does.
 
@@ -17,7 +28,9 @@ class Recipe(BaseModel):
     urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
     percentile: of the activations that a range covers; the outermost ones are clipped.
     float_layers: how many of the first convolutions stay in float.
+    quantization_aware: train through the rounding; without it the network is only rounded, by the three above.
     gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features.
+    population_ages: youngest and oldest age in whole years that the model is for; without it, any.
     reference_films: validation films that the self-test carries. history: how the run came about, where its recipe does not
     say it all.
     """
@@ -32,11 +45,13 @@ class Recipe(BaseModel):
     calibration_films: Annotated[int, Field(ge=8)] = 96
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     float_layers: Annotated[int, Field(ge=0)] = 3
+    quantization_aware: QuantizationAware | None = None
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32
     reference_films: Annotated[int, Field(ge=8)] = 32
     intended_use: str
     population: str
+    population_ages: tuple[float, float] | None = None
     licence: str
     history: str = ""
     sources: dict[str, str]

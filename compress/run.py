@@ -1,11 +1,12 @@
 """From a finished run to a bundle: export, quantize, calibrate, measure, write."""
 
+import hashlib
 import io
 import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,48 +18,36 @@ from numpy.typing import NDArray
 from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, write_bundle
 from cxredge.bundle.bundle import sha256_of
-from cxredge.bundle.manifest import Accuracy, Finding, PreprocessingRecord, Tolerance, Training
 from cxredge.bundle.manifest import Gate as GateRecord
+from cxredge.bundle.manifest import PreprocessingRecord, Training
 from cxredge.compress.calibrate import platt
 from cxredge.compress.card import model_card
-from cxredge.compress.export import export_fp32, fold_calibration
+from cxredge.compress.export import Contract, Trunk, export, fold_calibration, head_for, store_half
 from cxredge.compress.gate import fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
+from cxredge.compress.quantize_aware import export_int8, train_quantized
 from cxredge.compress.recipe import Recipe
-from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
+from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
+from cxredge.compress.tolerance import tolerance
+from cxredge.errors import CxredgeError, DataError
 from cxredge.imaging import Preprocessing
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import (
-    auroc_drift,
-    auroc_interval,
-    mean_auroc_interval,
-    sensitivity_point,
-    specificity_point,
     wilson,
-    youden_point,
 )
-from cxredge.runtimes import Artifact, runtime
-from cxredge.train.films import augment, cached_planes
+from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork, load_network
+from cxredge.train.planes import cached_planes
 from cxredge.train.sources import Films, join, read_source
 from cxredge.train.teacher import splits_of
 
-EXPERIMENTAL_BELOW = 0.70
-# Chest films of validation that the gate may turn away.
-GATE_REFUSES = 0.005
+# Chest films of validation that the network's distance alone may turn away; the other checks take their share too.
+GATE_REFUSES = 0.0025
+# Of validation films, those that leave no doubt, and those that look typical.
+BEYOND_DOUBT, TYPICAL = 0.95, 0.5
+# Of validation films, those whose logit compression moved by less than what a finding's `rounding` says.
+MOVED_LESS = 0.95
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a graph says of N films through ONNX Runtime: logits float64 [N, L], atypicality float64 [N]."""
-
-    logits: NDArray[np.float64]
-    atypicality: NDArray[np.float64]
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        return 1 / (1 + np.exp(-self.logits))
 
 
 def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: Path, say: Say = print) -> Bundle:
@@ -85,19 +74,35 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
         return np.flatnonzero((films.splits == split) & ((films.sources == source) if source else True))
 
     with tempfile.TemporaryDirectory() as scratch:
-        fp32, int8 = Path(scratch) / "model.fp32.onnx", Path(scratch) / "model.onnx"
+        fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "model.onnx"
+        stored_full = Path(scratch) / "model.fp32.onnx"
         say("Fitting the gate on training films")
         rng = np.random.default_rng(0)
         typical = np.concatenate(
             [_some(rng, rows("train", source), recipe.gate_films) for source in sorted(set(films.sources))]
         )
         gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
-        export_fp32(network, carried, gate, preprocessing.size, fp32)
-        say(f"Quantizing, {recipe.calibration_films} calibration films")
-        chosen = _some(rng, rows("train", recipe.source), recipe.calibration_films)
-        quantize(fp32, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers)
+        head = head_for(network, carried)
+        export(Contract(Trunk(network), head, gate), preprocessing.size, fp32)
+        taught = rows("train", recipe.source)
+        if recipe.quantization_aware:
+            say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(taught)} films")
+            trunk, head = train_quantized(
+                network,
+                head,
+                planes[taught],
+                recipe.quantization_aware,
+                checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
+            )
+            export_int8(trunk, head, gate, preprocessing.size, int8)
+            left_in_float = 0
+        else:
+            say(f"Quantizing, {recipe.calibration_films} calibration films")
+            chosen = _some(rng, taught, recipe.calibration_films)
+            quantize(fp32, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers)
+            left_in_float = recipe.float_layers
         done, convolutions = quantized_convolutions(int8)
-        if done != convolutions - 1 - recipe.float_layers:
+        if done != convolutions - 1 - left_in_float:
             raise CxredgeError(f"only {done} of {convolutions} convolutions came out quantized")
 
         validation, test = rows("validation", recipe.source), rows("test", recipe.source)
@@ -105,21 +110,30 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
         for graph in (fp32, int8):
             scale, bias = platt(known, score(graph, planes[validation]).logits)
             fold_calibration(graph, scale, bias)
+        # What is measured as the parent is the very file that the bundle carries.
+        store_half(fp32, stored_full)
         say("Measuring on validation and test films through ONNX Runtime")
         on_validation = score(int8, planes[validation])
-        full, small = score(fp32, planes[test]), score(int8, planes[test])
+        full, small = score(stored_full, planes[test]), score(int8, planes[test])
         everyone = score(int8, planes[rows("validation")]).atypicality
-        threshold = float(np.quantile(everyone, 1 - GATE_REFUSES))
+        typical_far, doubt, threshold = np.quantile(everyone, (TYPICAL, BEYOND_DOUBT, 1 - GATE_REFUSES)).tolist()
+        moved = np.abs(on_validation.logits - score(stored_full, planes[validation]).logits)
         refused = {}
         for source in sorted(set(films.sources)):
             away = score(int8, planes[rows("test", source)]).atypicality > threshold
             refused[source] = wilson(int(away.sum()), len(away))
         stored = io.BytesIO()
         images = planes[_some(rng, validation, recipe.reference_films)]
-        built = score(int8, images).logits.astype(np.float32)
-        np.savez_compressed(stored, images=images, logits=built, full=score(fp32, images).logits.astype(np.float32))
+        built = score(int8, images)
+        np.savez_compressed(
+            stored,
+            images=images,
+            logits=built.logits.astype(np.float32),
+            atypicality=built.atypicality.astype(np.float32),
+            full=score(stored_full, images).logits.astype(np.float32),
+        )
 
-        records = _findings(
+        records = finding_records(
             tuple(films.findings[i] for i in carried),
             recipe,
             known,
@@ -127,8 +141,9 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
             truth,
             full.logits,
             small.logits,
+            np.quantile(moved, MOVED_LESS, axis=0),
         )
-        accuracy = _accuracy(truth, full, small, films.patients[test], records, recipe.source)
+        accuracy = accuracy_record(truth, full, small, films.patients[test], records, recipe.source)
 
         def described(hashes: dict[str, str]) -> Manifest:
             return Manifest(
@@ -143,22 +158,19 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 target="generic",
                 runtimes=("onnxruntime",),
                 model="model.onnx",
+                full_model="model.fp32.onnx",
                 files=hashes,
                 accuracy=accuracy,
-                gate=GateRecord(threshold=threshold, refused=refused),
-                tolerance=_tolerance(int8, images, built),
+                gate=GateRecord(threshold=threshold, typical=typical_far, doubt=doubt, refused=refused),
+                population_ages=recipe.population_ages,
+                tolerance=tolerance(int8, images, built.logits.astype(np.float32)),
                 training=Training(
                     sources=recipe.sources,
                     licence=recipe.licence,
                     history=recipe.history,
                     population=recipe.population,
-                    films=_counts(films),
-                    recipe=facts
-                    | {
-                        "percentile": recipe.percentile,
-                        "float_layers": recipe.float_layers,
-                        "calibration_films": recipe.calibration_films,
-                    },
+                    films=film_counts(films),
+                    recipe=facts | _quantized_how(recipe),
                 ),
                 software={
                     "cxredge": __version__,
@@ -170,29 +182,31 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 intended_use=recipe.intended_use,
             )
 
-        files: dict[str, Path | bytes] = {"model.onnx": int8, "reference.npz": stored.getvalue()}
-        files["MODEL_CARD.md"] = model_card(
-            described({"model.onnx": sha256_of(int8)}), fp32.stat().st_size, int8.stat().st_size
-        ).encode()
+        files: dict[str, Path | bytes] = {
+            "model.onnx": int8,
+            "model.fp32.onnx": stored_full,
+            "reference.npz": stored.getvalue(),
+        }
+        hashes = {name: sha256_of(path) for name, path in files.items() if isinstance(path, Path)}
+        files["MODEL_CARD.md"] = model_card(described(hashes), fp32.stat().st_size, int8.stat().st_size).encode()
         return write_bundle(out, files, described)
+
+
+def _key(run: Path, recipe: Recipe) -> str:
+    """Names an interrupted training by what it trains and how."""
+    said = [sha256_of(run / "model.safetensors"), recipe.source, recipe.model_dump()["quantization_aware"]]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _quantized_how(recipe: Recipe) -> dict[str, object]:
+    if recipe.quantization_aware:
+        return {"quantization_aware": recipe.quantization_aware.model_dump()}
+    return recipe.model_dump(include={"percentile", "float_layers", "calibration_films"})
 
 
 def _some(rng: np.random.Generator, rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:
     """A seeded choice of rows, in order; all of them where there are fewer than wanted."""
     return np.sort(rng.choice(rows, min(wanted, len(rows)), replace=False))
-
-
-def score(graph: Path, planes: NDArray[np.uint8], *, threads: int = 2) -> Scores:
-    """Run films one at a time, as a clinic does. planes: uint8 [N, 1, H, W]."""
-    engine = runtime("onnxruntime")
-    session = engine.load(Artifact("onnxruntime", graph), threads)
-    outputs = [session.run(np.ascontiguousarray(plane[None])) for plane in planes]
-    session.close()
-    logits = np.concatenate([output.logits for output in outputs]).astype(np.float64)
-    far = np.concatenate([output.atypicality for output in outputs if output.atypicality is not None]).astype(
-        np.float64
-    )
-    return Scores(logits, far)
 
 
 @torch.no_grad()
@@ -215,71 +229,3 @@ def _as_split(films: Films, run: Path) -> Films:
                 raise DataError(f"{file}: not among the films that {run} was trained on; give the same --data")
             splits[i] = said[source, file.name]
     return replace(films, splits=splits)
-
-
-def _findings(
-    names: tuple[str, ...], recipe: Recipe, known: NDArray[np.float64], on_validation: NDArray[np.float64],
-    truth: NDArray[np.float64], full: NDArray[np.float64], small: NDArray[np.float64],
-) -> tuple[Finding, ...]:  # fmt: skip
-    records = []
-    for i, name in enumerate(names):
-        for split, labels in (("validation", known[:, i]), ("test", truth[:, i])):
-            if not 0 < np.nansum(labels) < np.isfinite(labels).sum():
-                raise TooFewFilmsError(f"{name}: the {split} films must hold some with and some without it")
-        area = auroc_interval(known[:, i], on_validation[:, i])
-        records.append(
-            Finding(
-                name=name,
-                urgent=name in recipe.urgent,
-                experimental=area.low < EXPERIMENTAL_BELOW,
-                validation_auroc=area,
-                test_auroc=auroc_interval(truth[:, i], small[:, i]),
-                test_positives=int(truth[:, i].sum()),
-                drift=auroc_drift(truth[:, i], full[:, i], small[:, i]),
-                sensitive=sensitivity_point(known[:, i], on_validation[:, i]),
-                balanced=youden_point(known[:, i], on_validation[:, i]),
-                specific=specificity_point(known[:, i], on_validation[:, i]),
-            )
-        )
-    return tuple(records)
-
-
-def _accuracy(
-    truth: NDArray[np.float64],
-    full: Scores,
-    small: Scores,
-    patients: NDArray[np.str_],
-    records: tuple[Finding, ...],
-    source: str,
-) -> Accuracy:
-    thresholds = np.array([record.balanced.threshold for record in records])
-    flipped = float(((full.probabilities >= thresholds) != (small.probabilities >= thresholds)).mean())
-    return Accuracy(
-        films=len(truth),
-        patients=len(set(patients)),
-        full=mean_auroc_interval(truth, full.logits, patients),
-        compressed=mean_auroc_interval(truth, small.logits, patients),
-        drift=mean_auroc_interval(truth, small.logits, patients, baseline=full.logits),
-        flipped=flipped,
-        source=f"{source} test",
-        runtime=f"onnxruntime {onnxruntime.__version__}",
-    )
-
-
-def _tolerance(graph: Path, images: NDArray[np.uint8], logits: NDArray[np.float32]) -> Tolerance:
-    """Three times what two honest ways of computing the same graph differ by: fused integer kernels, and float ones."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    plain = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    off = np.abs(np.concatenate([plain.run(["logits"], {"image": image[None]})[0] for image in images]) - logits)
-    return Tolerance(mean=max(0.02, 3 * float(off.mean())), largest=max(0.1, 3 * float(off.max())))
-
-
-def _counts(films: Films) -> dict[str, dict[str, int]]:
-    return {
-        str(source): {
-            split: int(((films.sources == source) & (films.splits == split)).sum())
-            for split in ("train", "validation", "test")
-        }
-        for source in sorted(set(films.sources))
-    }

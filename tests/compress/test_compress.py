@@ -12,7 +12,7 @@ from house import FILMS, Cli
 
 from cxredge.bundle import open_bundle
 from cxredge.compress.calibrate import platt
-from cxredge.compress.export import export_fp32
+from cxredge.compress.export import Contract, Trunk, export, head_for
 from cxredge.compress.gate import fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.train.network import FilmNetwork
@@ -51,6 +51,7 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     assert manifest.accuracy.films == 12
     assert manifest.precision == "int8"
     assert quantized_convolutions(bundle.model) == (49, 53)
+    assert bundle.full_model == tmp_path / "small" / "model.fp32.onnx"
     assert not any(tensor.external_data for tensor in onnx.load(bundle.model).graph.initializer)
     with np.load(bundle.reference) as stored:
         assert stored["images"].shape == (8, 1, 64, 64)
@@ -60,6 +61,20 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["films"] == 12
     assert summary["model"]["sha256"] == bundle.model_sha256
+    (tmp_path / "aware.toml").write_text(
+        RECIPE + "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\n"
+    )
+    aware = cli("compress", "run", *data, "--recipe", "aware.toml", "-o", "aware")
+    assert aware.returncode == 0, aware.stderr
+    trained_through = open_bundle(tmp_path / "aware")
+    assert quantized_convolutions(trained_through.model) == (52, 53)
+    assert trained_through.full_model is not None
+    assert trained_through.manifest.training.recipe["quantization_aware"]["epochs"] == 1
+    (tmp_path / "on.toml").write_text(
+        'weights = "aware"\nsize = 64\nvalidation_share = 0.35\nepochs = 1\nbatch_size = 8\nmirror = true\n'
+    )
+    trained_on = cli("train", *data, "--recipe", "on.toml", "--teacher", "aware", "--teacher", "run", "-o", "on")
+    assert trained_on.returncode == 0, trained_on.stderr
     elsewhere = cli("compress", "run", "--data", FILMS / "chest_xray", "--recipe", "small.toml", "-o", "other")
     assert elsewhere.returncode == 2
     assert "was trained on findings" in elsewhere.stderr
@@ -86,7 +101,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
     rng = np.random.default_rng(0)
     gate = fit_gate(rng.normal(size=(64, 96)).astype(np.float32), 8)
     path = tmp_path_factory.mktemp("graph") / "fp32.onnx"
-    export_fp32(network, [1, 3], gate, 64, path)
+    export(Contract(Trunk(network), head_for(network, [1, 3]), gate), 64, path)
     return network, path
 
 

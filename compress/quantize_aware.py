@@ -1,0 +1,148 @@
+"""Quantization-aware training with NNCF: the network learns to live with its own rounding, from its full-precision self."""
+
+import copy
+import itertools
+import logging
+import os
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cxredge.compress.export import Contract, Trunk, export
+from cxredge.compress.gate import Gate
+from cxredge.compress.recipe import QuantizationAware
+from cxredge.devices import read_profile
+from cxredge.runtimes import runtime
+from cxredge.train.films import augment
+from cxredge.train.network import FilmNetwork
+
+# Weight of the squared logit difference beside the cross-entropy against the parent's probabilities.
+LOGIT_SHARE = 0.05
+
+
+def train_quantized(
+    network: FilmNetwork, head: nn.Conv2d, planes: NDArray[np.uint8], recipe: QuantizationAware, *, checkpoint: Path
+) -> tuple[nn.Module, nn.Conv2d]:
+    """A quantized trunk and its head, whose logits are as near those of the full-precision network as training brings them.
+
+    planes: training films, uint8 [N, 1, H, W]; no labels are needed. Batch norms are folded first and activations are
+    quantized per tensor, else ONNX Runtime fuses nothing; weights are signed, per channel, in 7 bits (see `quantize`;
+    depthwise ones in 8, their short sums cannot overflow). Starts from post-training quantization. checkpoint: file that an
+    interrupted training goes on from, removed at the end. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
+    ICLR 2018.)
+    """
+    parent = Trunk(fold_batch_norms(network)).eval()
+    trunk = _post_training(copy.deepcopy(parent), planes, recipe)
+    student_head = copy.deepcopy(head)
+    trained = [p for p in (*trunk.parameters(), *student_head.parameters()) if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0)
+    steps = -(-len(planes) // recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.1
+    )
+    parts: dict[str, Any] = {"trunk": trunk, "head": student_head, "optimiser": optimiser, "schedule": schedule}
+    begin = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        begin = int(saved["epoch"])
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        for epoch in range(begin, recipe.epochs):
+            task = bar.add_task(f"Quantization-aware epoch {epoch + 1}/{recipe.epochs}", total=len(planes))
+            generator = torch.Generator().manual_seed(epoch)
+            rows = np.random.default_rng(epoch).permutation(len(planes))
+            for batch in np.split(rows, range(recipe.batch_size, len(rows), recipe.batch_size)):
+                films = augment(torch.from_numpy(np.ascontiguousarray(planes[np.sort(batch)])), generator)
+                with torch.no_grad():
+                    told = _logits(parent, head, films)
+                said = _logits(trunk, student_head, films)
+                loss = nn.functional.binary_cross_entropy_with_logits(said, told.sigmoid())
+                loss = loss + LOGIT_SHARE * nn.functional.mse_loss(said, told)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                bar.advance(task, len(batch))
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save(state | {"epoch": epoch + 1}, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+            bar.remove_task(task)
+    checkpoint.unlink(missing_ok=True)
+    return trunk.eval(), student_head
+
+
+def export_int8(trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path) -> None:
+    """Write the quantized trunk with head and gate as a portable QDQ graph whose weights are stored in 8 bits."""
+    nncf = import_nncf()
+    example = torch.zeros(1, 1, size, size, dtype=torch.uint8)
+    stripped = nncf.strip(trunk.eval(), do_copy=True, example_input=example)
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = Path(scratch) / out.name
+        export(Contract(stripped, head, gate), size, raw)
+        # Exported weights are floats that were rounded; folding stores them as the integers they stand for.
+        runtime("onnxruntime").compile(raw, read_profile("generic"), out.parent)
+
+
+def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: QuantizationAware) -> nn.Module:
+    """Where training starts: ranges set from calibration films."""
+    nncf = import_nncf()
+    from nncf.quantization import advanced_parameters as advanced
+
+    films = np.random.default_rng(0).choice(len(planes), min(recipe.calibration_films, len(planes)), replace=False)
+    samples = [torch.from_numpy(np.ascontiguousarray(planes[i : i + 1])) for i in np.sort(films)]
+    return cast(
+        nn.Module,
+        nncf.quantize(
+            trunk,
+            nncf.Dataset(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(samples),
+            advanced_parameters=advanced.AdvancedQuantizationParameters(
+                # Feature maps leave the trunk quantized, or its last convolution would have no integer output to fuse.
+                quantize_outputs=True,
+                overflow_fix=advanced.OverflowFix.ENABLE,
+                activations_quantization_params=advanced.QuantizationParameters(per_channel=False),
+            ),
+        ),
+    )
+
+
+def _logits(trunk: nn.Module, head: nn.Conv2d, films: Tensor) -> Tensor:
+    return cast(Tensor, head(trunk(films)[1])).mean((2, 3))
+
+
+def fold_batch_norms(network: FilmNetwork) -> FilmNetwork:
+    """A copy in evaluation mode in which every batch norm that follows a convolution has become part of it."""
+    folded = copy.deepcopy(network).eval()
+    _fold(folded)
+    return folded
+
+
+def _fold(parent: nn.Module) -> None:
+    children = list(parent.named_children())
+    for (name, layer), (next_name, following) in itertools.pairwise(children):
+        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            setattr(parent, name, fuse_conv_bn_eval(layer, following))
+            setattr(parent, next_name, nn.Identity())
+    for _, child in children:
+        _fold(child)
+
+
+def import_nncf() -> ModuleType:
+    """NNCF, with its telemetry off and its log quiet: both are decided when it is first imported."""
+    os.environ.setdefault("NNCF_CI", "1")
+    # At first use it compiles an extension: half a minute, more than its own limit of one on a busy machine.
+    os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", "300")
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf  # type: ignore[no-any-return]
