@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).parent / "films"
-SIDE = 96
+SIDE = 112
 
 
 def shrink(source: Path, target: Path) -> None:

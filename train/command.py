@@ -26,11 +26,17 @@ def train_command(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="imagenet (downloaded by torchvision), none, or a .safetensors file.", show_default=False),
+        typer.Option(
+            help="imagenet (downloaded by torchvision), none, a .safetensors file, or a bundle to train on from.",
+            show_default=False,
+        ),
     ] = None,
     teacher: Annotated[
         list[Path] | None,
-        typer.Option(help="A finished run to learn from besides the labels; repeat for several.", show_default=False),
+        typer.Option(
+            help="A finished run, or a bundle, to learn from besides the labels; repeat for several.",
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)] = None,

@@ -1,64 +1,22 @@
-"""Films as tensors: a cache of preprocessed planes, and augmentation of whole batches."""
+"""Augmentation of whole batches of films, as tensors."""
 
-import hashlib
-import json
 import math
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
-from cxredge.errors import CxredgeError, DataError
-from cxredge.imaging import Preprocessing, read_film
 
-
-def cached_planes(files: Sequence[Path], preprocessing: Preprocessing, cache: Path) -> NDArray[np.uint8]:
-    """Preprocessed films, uint8 [N, 1, size, size], memory-mapped: decoded once, keyed by file, size, time and preprocessing.
-
-    Raises DataError naming every film that cannot be read.
-    """
-    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(json.dumps([preprocessing.digest, stats]).encode()).hexdigest()[:16]
-    stored = cache / f"planes-{key}.npy"
-    if not stored.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        shape = (len(files), 1, preprocessing.size, preprocessing.size)
-        writing = cache / f"{stored.name}.{os.getpid()}"
-        planes = np.lib.format.open_memmap(writing, "w+", np.uint8, shape)
-        bad: list[str] = []
-
-        def fill(i: int) -> None:
-            try:
-                planes[i] = read_film(files[i], preprocessing).image
-            except (CxredgeError, OSError) as error:
-                bad.append(f"{files[i]}: {error}")
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in track(pool.map(fill, range(len(files))), "Decoding films", total=len(files), transient=True):
-                pass
-        if bad:
-            writing.unlink()
-            raise DataError(f"{len(bad)} of {len(files)} films cannot be read:\n" + "\n".join(sorted(bad)[:20]))
-        planes.flush()
-        writing.replace(stored)
-    planes_read: NDArray[np.uint8] = np.load(stored, mmap_mode="r")
-    return planes_read
-
-
-def augment(films: Tensor, generator: torch.Generator) -> Tensor:
+def augment(films: Tensor, generator: torch.Generator, *, mirror: bool = False) -> Tensor:
     """What a film may differ in and still be the same film: position, proportions, exposure, contrast, a covered patch.
 
     films: uint8 [N, 1, H, W] -> uint8, same shape. Rotation to 8 degrees, scale 0.88-1.14, each side stretched by up to
     12 % (published copies are squashed to squares, a clinic's are not), shift to 6 %, gamma 0.7-1.4, contrast, noise.
-    Never mirrored: that would hide dextrocardia.
+    Mirrored, every other film on average, only when asked: a network that saw that can no longer tell dextrocardia.
     """
     n = len(films)
+    if mirror:
+        turned = torch.rand(n, generator=generator) < 0.5
+        films = torch.where(turned.view(n, 1, 1, 1), films.flip(-1), films)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=generator) * (high - low) + low

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cxredge import __version__
-from cxredge.bundle.bundle import sha256_of
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.metrics import auroc
-from cxredge.train.films import augment, cached_planes
+from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork, load_weights
+from cxredge.train.planes import cached_planes
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films, carve_validation, join, read_source
-from cxredge.train.teacher import Teacher, open_teacher
+from cxredge.train.teacher import Teacher, identity, is_bundle, open_bundled, open_teacher
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Fitted:
 def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path, teachers: Sequence[Path] = ()) -> Fitted:
     """Train one network on one or more sources; the weights kept are the running average (EMA) at the end.
 
-    teachers: finished runs with the same findings, whose mean logit the network learns besides the labels, on the same
-    augmented films (Hinton et al. 2015; Beyer et al., CVPR 2022). They must not have seen this run's validation films.
+    teachers: finished runs with the same findings, or bundles, whose mean logit the network learns besides the labels, on the
+    same augmented films (Hinton et al. 2015; Beyer et al., CVPR 2022). They must not have seen this run's validation films.
 
     Validation films are looked at, never chosen by: no epoch is picked. Test films are not even decoded.
     Raises DataError, RecipeError.
@@ -54,14 +54,12 @@ def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path, teachers: S
     )
     films = films.take(films.splits != "test")
     _same_run(run, recipe, films, teachers)
-    taught_by = [open_teacher(teacher, films, device) for teacher in teachers]
     planes = cached_planes(films.files, recipe.preprocessing, cache)
+    taught_by = [open_teacher(teacher, films, planes, recipe, device) for teacher in teachers]
     training, validation = np.flatnonzero(films.splits == "train"), np.flatnonzero(films.splits == "validation")
 
     torch.manual_seed(recipe.seed)
-    network = FilmNetwork(recipe.architecture, len(films.findings), dropout=recipe.dropout)
-    load_weights(network, recipe.weights)
-    _start_at_prevalence(network, films.labels[training])
+    network = _start(recipe, films, planes)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -160,7 +158,8 @@ def _epoch(
     network.train()
     total = 0.0
     for batch in np.split(rows, range(recipe.batch_size, len(rows), recipe.batch_size)):
-        image = augment(torch.from_numpy(np.ascontiguousarray(planes[np.sort(batch)])), generator)
+        image = torch.from_numpy(np.ascontiguousarray(planes[np.sort(batch)]))
+        image = augment(image, generator, mirror=recipe.mirror)
         labels = torch.from_numpy(films.labels[np.sort(batch)])
         image = image.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
@@ -168,8 +167,10 @@ def _epoch(
             taught = [teacher.logits(image) for teacher in taught_by]
         loss = masked_loss(logits.float(), labels.to(device))
         if taught:
-            told = torch.stack(taught).mean(0).sigmoid()
-            learned = nn.functional.binary_cross_entropy_with_logits(logits.float(), told)
+            # A teacher that does not know a finding says nan of it.
+            told = torch.stack(taught).nanmean(0)
+            known = ~told.isnan()
+            learned = nn.functional.binary_cross_entropy_with_logits(logits.float()[known], told[known].sigmoid())
             loss = recipe.teacher_share * learned + (1 - recipe.teacher_share) * loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -194,6 +195,19 @@ def _draw(films: Films, training: NDArray[np.intp], recipe: Recipe, epoch: int) 
     return rng.permutation(np.concatenate(rows))
 
 
+def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
+    if is_bundle(recipe.weights):
+        network = open_bundled(recipe.weights, films, planes, recipe)
+        network.dropout.p = recipe.dropout
+        # Findings the bundle does not carry come as nan.
+        network.head.bias.data.nan_to_num_()  # type: ignore[union-attr]
+        return network
+    network = FilmNetwork(recipe.architecture, len(films.findings), dropout=recipe.dropout)
+    load_weights(network, recipe.weights)
+    _start_at_prevalence(network, films.labels[films.splits == "train"])
+    return network
+
+
 def _start_at_prevalence(network: FilmNetwork, labels: NDArray[np.float32]) -> None:
     """Bias of the head at the training prevalence, so that the first epochs do not go into learning it."""
     share = np.clip(np.nanmean(labels, axis=0), 1e-3, 1 - 1e-3)
@@ -204,7 +218,7 @@ def _same_run(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path])
     """A folder holds one run: going on with another recipe or other films would mix two."""
     said = {"recipe": recipe.model_dump(), "films": len(films), "findings": list(films.findings)}
     if teachers:
-        said["teachers"] = [sha256_of(teacher / "model.safetensors") for teacher in teachers]
+        said["teachers"] = [identity(teacher) for teacher in teachers]
     stored = run / "resolved.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != said:
         raise DataError(

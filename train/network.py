@@ -41,16 +41,21 @@ class FilmNetwork(nn.Module):
         return self.stages(image)[1]
 
     def stages(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features halfway, float [N, M], and the last feature maps, float [N, C, h, w].
+        """Pooled features halfway, float [N, M], and the last feature maps, float [N, C, h, w]."""
+        halfway, last = self.both_maps(image)
+        return halfway.mean((2, 3)), last
+
+    def both_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps halfway, float [N, M, h', w'], and the last ones, float [N, C, h, w].
 
         Halfway a network still knows what kind of picture it sees; at the end it only knows findings.
         """
-        x, middle = (image.float() - MEAN) / DEVIATION, torch.empty(0)
+        x, halfway = (image.float() - MEAN) / DEVIATION, torch.empty(0)
         for name, layer in self.features.named_children():
             x = layer(x)
             if name == self._middle:
-                middle = x.mean((2, 3))
-        return middle, x
+                halfway = x
+        return halfway, x
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, float [N, L]. image: uint8 [N, 1, H, W]."""

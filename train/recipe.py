@@ -20,6 +20,7 @@ class Recipe(BaseModel):
 
     films_per_epoch: per source, how many training films an epoch draws (all of them where the source is not named);
     more than there are means that films are drawn again.
+    mirror: whether films are mirrored at random; for teachers, whose student sees films as they are.
     teacher_share: weight of the teachers' probabilities in the loss, where teachers are given; the labels have the rest.
     """
 
@@ -39,6 +40,7 @@ class Recipe(BaseModel):
     warmup_share: Share = 0.15
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    mirror: bool = False
     teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.8
 
     @property

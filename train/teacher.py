@@ -4,12 +4,19 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from cxredge.bundle import open_bundle
+from cxredge.bundle.bundle import MANIFEST, sha256_of, shipped_names
 from cxredge.errors import DataError
+from cxredge.train.bundled import network_of
 from cxredge.train.network import FilmNetwork, load_network
+from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
 
 
@@ -31,12 +38,16 @@ class Teacher:
         return self.network(image).float()  # type: ignore[no-any-return]
 
 
-def open_teacher(run: Path, films: Films, device: torch.device) -> Teacher:
-    """A run's network as a teacher for these films.
+def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Recipe, device: torch.device) -> Teacher:
+    """A run's network, or a bundle's, as a teacher for these films. planes: the films, uint8 [N, 1, H, W].
 
     Raises DataError when it has other findings, or was trained on one of their validation films: the student would be
     validated on what it was told.
     """
+    if is_bundle(run):
+        network = open_bundled(run, films, planes, recipe).eval()
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Teacher(network, planes.shape[-1])
     network, findings = load_network(run)
     if findings != films.findings:
         raise DataError(f"teacher {run} knows {', '.join(findings)}; this run is about {', '.join(films.findings)}")
@@ -50,6 +61,48 @@ def open_teacher(run: Path, films: Films, device: torch.device) -> Teacher:
     size = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]["size"]
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(network, size)
+
+
+def is_bundle(where: str | Path) -> bool:
+    """Whether that is a bundle's folder or the name of a shipped one."""
+    return str(where) in shipped_names() or (Path(where) / MANIFEST).is_file()
+
+
+def open_bundled(where: str | Path, films: Films, planes: NDArray[np.uint8], recipe: Recipe) -> FilmNetwork:
+    """A bundle's network for these films; of a finding it does not carry its logit is nan.
+
+    Raises DataError when its input differs, or when it was not validated on the very films this run is: its own training films
+    would be among them.
+    """
+    bundle = open_bundle(where)
+    manifest = bundle.manifest
+    if manifest.preprocessing.digest != recipe.preprocessing.digest:
+        raise DataError(
+            f"{where} takes films of {manifest.preprocessing.size} pixels; give the run the same size and clahe"
+        )
+    made = manifest.training
+    now = {
+        str(source): int(((films.sources == source) & (films.splits == "validation")).sum())
+        for source in sorted(set(films.sources))
+    }
+    then = {source: counts["validation"] for source, counts in made.films.items()}
+    carved = (made.recipe.get("validation_share"), made.recipe.get("seed"))
+    if carved != (recipe.validation_share, recipe.seed) or now != then:
+        raise DataError(
+            f"{where} was validated on other films than this run (seed {carved[1]}, share {carved[0]}, {then}); training on from it"
+            " needs the same data, seed and validation_share, or validation would flatter"
+        )
+    rows = np.flatnonzero(films.splits == "train")
+    chosen = np.sort(np.random.default_rng(0).choice(rows, min(256, len(rows)), replace=False))
+    network = network_of(bundle, films.findings, planes[chosen])
+    missing = [column for column, finding in enumerate(films.findings) if finding not in manifest.names]
+    cast(Tensor, network.head.bias).data[missing] = torch.nan
+    return network
+
+
+def identity(where: Path) -> str:
+    """Hash of a teacher's weights."""
+    return open_bundle(where).sha256 if is_bundle(where) else sha256_of(where / "model.safetensors")
 
 
 def splits_of(run: Path) -> list[dict[str, str]]:

@@ -143,7 +143,7 @@ def test_unknown_labels_do_not_enter_the_loss() -> None:
     assert ((logits.grad == 0) == torch.isnan(labels)).all()
 
 
-def test_augmentation_is_seeded_moves_films_a_little_and_never_mirrors_them() -> None:
+def test_augmentation_is_seeded_moves_films_a_little_and_mirrors_them_only_when_asked() -> None:
     film = torch.zeros(64, 1, 96, 96, dtype=torch.uint8)
     film[:, :, 30:66, 10:40] = 200
     seeded = [augment(film, torch.Generator().manual_seed(1)) for _ in range(2)]
@@ -152,6 +152,9 @@ def test_augmentation_is_seeded_moves_films_a_little_and_never_mirrors_them() ->
     middle = seeded[0].float().mean((0, 1, 2))
     assert middle[:48].sum() > 5 * middle[48:].sum()
     assert (seeded[0] != film).flatten(1).any(1).all()
+    mirrored = augment(film, torch.Generator().manual_seed(1), mirror=True).float().mean((1, 2))
+    on_the_right = (mirrored[:, 48:].sum(1) > mirrored[:, :48].sum(1)).float().mean()
+    assert 0.3 < on_the_right < 0.7
 
 
 def test_a_recipe_lists_all_its_mistakes_at_once(tmp_path: Path) -> None:
@@ -159,13 +162,13 @@ def test_a_recipe_lists_all_its_mistakes_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"3 mistake") as raised:
         read_recipe(str(tmp_path / "bad.toml"))
     assert all(word in str(raised.value) for word in ("architecture", "epochs", "speed"))
-    with pytest.raises(RecipeError, match="shipped ones: distilled, joint"):
+    with pytest.raises(RecipeError, match="shipped ones: continued, distilled, joint, joint-224, plain"):
         read_recipe("absent")
 
 
 def test_the_shipped_recipe_is_what_the_shipped_model_was_trained_with(bundle) -> None:
     said = bundle.manifest.training.recipe
-    recipe = read_recipe("distilled")
+    recipe = read_recipe("continued")
     assert (said["epochs"], said["seed"], said["validation_share"]) == (
         recipe.epochs,
         recipe.seed,

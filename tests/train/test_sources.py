@@ -98,7 +98,7 @@ def test_a_broken_layout_says_what_is_missing(copy: Path, spoil, says: str) -> N
 
 def test_a_film_that_cannot_be_read_is_named_before_training(copy: Path, tmp_path: Path) -> None:
     from cxredge.imaging import Preprocessing
-    from cxredge.train.films import cached_planes
+    from cxredge.train.planes import cached_planes
 
     bad = sorted((copy / "images").iterdir())[0]
     bad.write_bytes(bad.read_bytes()[:500])

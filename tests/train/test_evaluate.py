@@ -1,0 +1,195 @@
+"""`cxredge evaluate`, on real films through a real engine, and its figures against their definitions."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from house import FILMS, Cli
+
+from cxredge.bundle import Bundle
+from cxredge.errors import DataError, RuntimeMissingError
+from cxredge.metrics import auroc, mean_auroc_interval
+from cxredge.train.curves import average_precision, calibration_error, confusion, precision_recall, reliability, roc
+from cxredge.train.engine import open_engine
+from cxredge.train.evaluate import evaluate
+from cxredge.train.facts import Box, read_boxes, read_facts
+from cxredge.train.judge import judge_finding, subgroups
+from cxredge.train.scores import score
+from cxredge.train.subject import open_subject
+from cxredge.train.tables import read_films, read_table
+
+NIH = FILMS / "chestxray14"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """All 24 small films as a labels table with two findings, sex, age and view, and one file that is no film."""
+    (tmp_path / "films").mkdir()
+    with (NIH / "Data_Entry_2017_v2020.csv").open() as lines, (tmp_path / "labels.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["file", "patient", "Effusion", "Hernia", "sex", "age", "view"])
+        for row in csv.DictReader(lines):
+            film = next((NIH / "images").glob(Path(row["Image Index"]).stem + ".*"))
+            shutil.copy(film, tmp_path / "films")
+            named = row["Finding Labels"].split("|")
+            facts = [row["Patient Gender"], row["Patient Age"], row["View Position"]]
+            found = [str(int(finding in named)) for finding in ("Effusion", "Hernia")]
+            writer.writerow([f"films/{film.name}", row["Patient ID"], *found, *facts])
+        (tmp_path / "films" / "empty.jpg").touch()
+        writer.writerow(["films/empty.jpg", "none", "1", "", "M", "50", "PA"])
+    return tmp_path / "labels.csv"
+
+
+@pytest.fixture
+def scored() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    labels = rng.random(300) < 0.3
+    return labels, np.round(1 / (1 + np.exp(-rng.normal(size=300) - 1.2 * labels)), 2)
+
+
+def test_a_shipped_model_is_evaluated_from_the_command_line_without_torch(
+    cli: Cli, table: Path, tmp_path: Path
+) -> None:
+    run = cli("evaluate", "chestxray14", "--data", table, "-o", "out", python=("-X", "importtime"))
+    assert run.returncode == 0, run.stderr[-2000:]
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in run.stderr.splitlines() if "|" in line}
+    assert "matplotlib" in loaded
+    assert not loaded & {"torch", "torchvision", "onnx", "pandas"}
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [finding["finding"] for finding in told["findings"]] == ["Effusion", "Hernia"]
+    assert len(told["unread"]) == 1
+    assert "empty.jpg" in told["unread"][0]
+    assert {(group["axis"], group["name"]) for group in told["subgroups"]} >= {("sex", "female"), ("view", "PA")}
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    # One file that asks nobody for anything.
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert "default-src 'none'" in page
+    assert page.count("<svg") >= 4
+    assert "data:image/jpeg" in page
+    assert "could not be read" in page
+
+
+def test_the_figures_are_those_of_the_films(table: Path, bundle: Bundle) -> None:
+    found, examples = evaluate(open_subject("chestxray14"), [table], samples=50)
+    films = read_films([table], "test")
+    probabilities = score(open_subject("chestxray14"), films.files, "onnxruntime").probabilities
+    column = bundle.manifest.names.index("Effusion")
+    read = ~np.isnan(probabilities[:, column])
+    labels = films.labels[:, films.findings.index("Effusion")]
+    effusion = found.findings[0]
+    assert effusion.auroc is not None
+    assert effusion.auroc.value == pytest.approx(auroc(labels[read], probabilities[read, column]))
+    threshold = bundle.manifest.findings[column].balanced.threshold
+    assert effusion.at_point is not None
+    assert effusion.at_point.true_positive == (labels[read][probabilities[read, column] >= threshold] == 1).sum()
+    assert effusion.films == read.sum()
+    assert {example.finding for example in examples} <= {"Effusion", "Hernia"}
+    assert all(example.film.startswith(b"\xff\xd8") for example in examples)
+
+
+def test_another_engine_gives_the_same_areas(table: Path) -> None:
+    pytest.importorskip("openvino")
+    one, other = (
+        evaluate(open_subject("chestxray14"), [table], runtime=runtime, samples=20, examples=0)[0]
+        for runtime in ("onnxruntime", "openvino")
+    )
+    assert other.runtime.startswith("openvino")
+    assert other.mean_auroc.value == pytest.approx(one.mean_auroc.value, abs=0.05)
+
+
+def test_a_lone_onnx_file_needs_a_bundle_that_names_its_findings(bundle: Bundle, tmp_path: Path) -> None:
+    lone = Path(shutil.copy(bundle.model, tmp_path / "lone.onnx"))
+    with pytest.raises(DataError, match="--like BUNDLE"):
+        open_subject(lone)
+    subject = open_subject(lone, like="chestxray14")
+    assert subject.findings == bundle.manifest.names
+    assert open_subject(bundle.model).thresholds == subject.thresholds
+    with pytest.raises(RuntimeMissingError, match="no engine 'torch' for it"):
+        open_engine(lone, "torch", 1, tmp_path)
+
+
+def test_what_is_no_model_and_no_fitting_data_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a model"):
+        open_subject(tmp_path / "nothing")
+    with pytest.raises(DataError, match="these films are labelled for Paediatric_Pneumonia"):
+        evaluate(open_subject("chestxray14"), [FILMS / "chest_xray"])
+    (tmp_path / "bad.csv").write_text("file,Effusion\nx.jpg,maybe\n")
+    (tmp_path / "x.jpg").touch()
+    with pytest.raises(DataError, match=r"line 2, Effusion: 'maybe' is neither 0, 1 nor empty"):
+        read_table(tmp_path / "bad.csv")
+
+
+def test_boxes_and_facts_of_the_published_tables(tmp_path: Path) -> None:
+    (tmp_path / "BBox_List_2017.csv").write_text(
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000003_000.png,Infiltrate,256,512,128,64\n"
+    )
+    box = read_boxes([tmp_path])["00000003_000"]["Infiltration"][0]
+    assert box == Box(0.25, 0.5, 0.125, 0.0625)
+    assert box.holds(0.3, 0.52)
+    assert not box.holds(0.5, 0.52)
+    films = read_films([NIH], "all")
+    facts = read_facts([NIH], films)
+    assert set(facts.sex) <= {"F", "M"}
+    assert not np.isnan(facts.age).any()
+    assert sum(rows.sum() for rows in facts.groups["age"].values()) == len(films)
+
+
+def test_curves_by_their_definitions(scored: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = scored
+    false, true = roc(labels, scores)
+    assert float(np.trapezoid(true, false)) == pytest.approx(auroc(labels.astype(float), scores))
+    for at in np.unique(scores)[::7]:
+        flagged = scores >= at
+        spot = np.flatnonzero(np.isclose(true, flagged[labels].mean()) & np.isclose(false, flagged[~labels].mean()))
+        assert len(spot)
+    recall, precision = precision_recall(labels, scores)
+    assert (recall[-1], precision[-1]) == (1, pytest.approx(labels.mean()))
+    by_hand = sum((r - before) * p for before, r, p in zip(np.r_[0, recall[:-1]], recall, precision, strict=True))
+    assert average_precision(labels, scores) == pytest.approx(by_hand)
+    counts = confusion(labels, scores, 0.5)
+    assert counts.true_positive + counts.false_negative == labels.sum()
+    assert counts.true_positive + counts.false_positive == (scores >= 0.5).sum()
+    assert counts.f1 == pytest.approx(2 * counts.true_positive / ((scores >= 0.5).sum() + labels.sum()))
+
+
+def test_calibration_error_is_small_when_probabilities_are_true_and_large_when_they_are_not() -> None:
+    rng = np.random.default_rng(0)
+    told = rng.random(20_000)
+    labels = rng.random(20_000) < told
+    assert calibration_error(labels, told) < 0.02
+    assert calibration_error(labels, np.full(20_000, 0.9)) == pytest.approx(abs(0.9 - labels.mean()), abs=0.01)
+    cells = reliability(labels, told)
+    assert sum(cell.films for cell in cells) == 20_000
+    assert [cell.predicted for cell in cells] == sorted(cell.predicted for cell in cells)
+
+
+def test_a_finding_without_both_kinds_of_film_has_no_figure(scored: tuple[np.ndarray, np.ndarray]) -> None:
+    _, scores = scored
+    judged = judge_finding("Mass", np.zeros(300), scores, 0.5)
+    assert judged.auroc is None
+    assert judged.at_point is not None
+    assert judged.at_point.sensitivity is None
+
+
+def test_groups_of_one_axis_are_averaged_over_the_same_findings() -> None:
+    rng = np.random.default_rng(0)
+    films = read_films([NIH], "all")
+    facts = read_facts([NIH], films)
+    labels = rng.integers(0, 2, (len(films), 2)).astype(float)
+    groups = subgroups(("A", "B"), labels, rng.random(labels.shape), films.patients, facts, None, samples=20)
+    for axis in ("sex", "age", "view"):
+        assert len({group.findings for group in groups if group.axis == axis}) <= 1
+    assert all(group.auroc is None for group in groups if not group.findings)
+
+
+def test_patients_are_drawn_whole_and_a_draw_without_positives_is_left_out() -> None:
+    labels = np.array([[1.0], [0.0], [0.0], [0.0], [0.0], [0.0]])
+    scores = np.array([[0.9], [0.1], [0.2], [0.95], [0.3], [0.4]])
+    found = mean_auroc_interval(labels, scores, np.arange(6), samples=200)
+    assert found.value == pytest.approx(0.8)
+    assert np.isfinite([found.low, found.high]).all()
+    assert found.low < found.value <= found.high

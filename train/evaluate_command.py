@@ -1,0 +1,93 @@
+"""`cxredge evaluate`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cxredge.errors import OutputError
+from cxredge.runtimes import MODULES
+from cxredge.train.evaluate import Evaluation, evaluate
+from cxredge.train.page import interval, write_evaluation
+from cxredge.train.subject import RUN_RUNTIME, open_subject
+from cxredge.train.tables import SPLITS
+
+
+def evaluate_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A bundle's folder or a shipped model's name, a run's folder, or an ONNX file.", show_default=False
+        ),
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="A data set in its published layout, or a labels table (.csv); repeat for several.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("evaluation"),
+    split: Annotated[str, typer.Option(help=f"Which films: {', '.join(SPLITS)}.")] = "test",
+    runtime: Annotated[
+        str | None,
+        typer.Option(help=f"Engine: {', '.join(MODULES)}; a run is always evaluated in PyTorch.", show_default=False),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="For a lone ONNX file: the bundle whose findings and preprocessing it shares.", show_default=False
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    examples: Annotated[int, typer.Option(min=0, help="Films to show per finding and kind.")] = 1,
+) -> None:
+    """Measure a model on films with known findings: AUROC with intervals, curves, calibration, subgroups, heat maps.
+
+    Reads the official test films unless told otherwise. Writes OUTPUT/evaluation.html, one file to open in any browser, and
+    OUTPUT/evaluation.json with every number. Labels tables hold a column `file`, one column of 0, 1 or empty per finding, and
+    may hold `patient`, `split`, `age`, `sex`, `view`.
+
+    Example: `cxredge evaluate chestxray14 --data data/chestxray14 -o evaluation`
+    """
+    if split not in SPLITS:
+        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
+    subject = open_subject(model, like=like)
+    engine = runtime or (RUN_RUNTIME if subject.kind == "run" else "onnxruntime")
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("Reading films", total=None)
+        found, films = evaluate(
+            subject, data, split=split, runtime=engine, threads=threads, examples=examples,
+            tick=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "evaluation.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+        write_evaluation(found, films, output / "evaluation.html")
+    except OSError as error:
+        raise OutputError(f"{output}: the report cannot be written ({error.strerror or error})") from None
+    _show(found, output)
+
+
+def _show(found: Evaluation, output: Path) -> None:
+    table = Table("finding", "with it", "AUROC", "sensitivity", "specificity")
+    for one in found.findings:
+        point = one.at_point
+        table.add_row(
+            one.finding,
+            f"{one.positives} of {one.films}",
+            interval(one.auroc),
+            interval(point.sensitivity if point else None),
+            interval(point.specificity if point else None),
+        )
+    console = Console()
+    console.print(table)
+    if found.unread:
+        console.print(f"{len(found.unread)} films could not be read, {found.unread[0]}", markup=False, soft_wrap=True)
+    console.print(f"Mean AUROC {interval(found.mean_auroc)}, {found.data['films']} films, {found.runtime}")
+    console.print(f"Open [bold]{output / 'evaluation.html'}[/bold]", soft_wrap=True)

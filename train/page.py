@@ -1,0 +1,83 @@
+"""Pages of the lab: one self-contained HTML file each, that needs no network and no script."""
+
+import base64
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from cxredge.metrics import Interval
+from cxredge.train import plots
+from cxredge.train.evaluate import Evaluation, Example
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def environment() -> "Environment":
+    """Templates of the lab's stages, with the filters they share. A missing value is an error, never an empty cell."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folders = [str(resources.files(package)) for package in ("cxredge.train", "cxredge.benchmarks")]
+    made = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        interval=interval, change=change, percent=percent, readable=plots.readable, svg=Markup, jpeg=_jpeg, png=_png
+    )
+    return made
+
+
+def interval(value: Interval | None) -> str:
+    """0.812 (0.780-0.841), or a dash where it was not measured."""
+    return "\N{EN DASH}" if value is None else f"{value.value:.3f} ({value.low:.3f}\N{EN DASH}{value.high:.3f})"
+
+
+def change(value: Interval) -> str:
+    """-0.0031 (-0.0082 to +0.0020), with true minus signs."""
+    return f"{value.value:+.4f} ({value.low:+.4f} to {value.high:+.4f})".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: Interval | None) -> str:
+    """84 (78-89), in per cent."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{100 * value.value:.0f} ({100 * value.low:.0f}\N{EN DASH}{100 * value.high:.0f})"
+
+
+def _jpeg(content: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+def _png(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def write_evaluation(found: Evaluation, examples: list[Example], out: Path) -> None:
+    """`evaluation.html`, with every figure drawn and every film embedded."""
+    by_auroc = sorted(
+        (one for one in found.findings if one.auroc), key=lambda one: -one.auroc.value if one.auroc else 0
+    )
+    html = environment().get_template("evaluation.html.j2").render(
+        found=found,
+        examples=examples,
+        forest=plots.forest(
+            [(f"{plots.readable(one.finding)} ({one.positives} of {one.films})", one.auroc) for one in by_auroc],
+            "AUROC, 95 % interval (DeLong); dashed: the mean",
+            reference=found.mean_auroc,
+        ),
+        roc=plots.grid(by_auroc, plots.draw_roc, "1 \N{MINUS SIGN} specificity", "sensitivity"),
+        precision_recall=plots.grid(by_auroc, plots.draw_precision_recall, "sensitivity (recall)", "PPV (precision)"),
+        reliability=plots.grid(by_auroc, plots.draw_reliability, "mean probability", "share of films with the finding"),
+        axes=[
+            (axis, plots.subgroup_forest(found.subgroups, axis), [g for g in found.subgroups if g.axis == axis])
+            for axis in dict.fromkeys(group.axis for group in found.subgroups)
+        ],
+        pointing=plots.pointing_bars(found.pointing) if found.pointing else "",
+    )  # fmt: skip
+    out.write_text(html, encoding="utf-8")

@@ -1,0 +1,134 @@
+"""A model as evaluation and benchmarks see it: a finished run, a bundle, or an ONNX file that keeps the network's contract."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from cxredge.bundle import Bundle, open_bundle
+from cxredge.bundle.bundle import sha256_of, shipped_names
+from cxredge.errors import BundleSchemaError, DataError
+from cxredge.imaging import Preprocessing
+
+RUN_RUNTIME = "torch"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    kind: what it came as. path: the ONNX file, or the run's folder. findings: in the order of its outputs.
+    thresholds: probability at which a finding is flagged, as long as `findings`; None where nobody has chosen them yet,
+    with `operating_point` saying how they were. gate: atypicality above which a film is refused.
+    full: the full-precision parent as ONNX, where the model carries one.
+    """
+
+    name: str
+    kind: Literal["bundle", "run", "onnx"]
+    path: Path
+    findings: tuple[str, ...]
+    preprocessing: Preprocessing
+    precision: str
+    sha256: str
+    thresholds: tuple[float, ...] | None = None
+    operating_point: str = ""
+    gate: float | None = None
+    full: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The one file that holds the network's weights."""
+        return self.path / "model.safetensors" if self.kind == "run" else self.path
+
+
+def open_subject(where: str | Path, *, like: str | Path | None = None) -> Subject:
+    """Open a model by what it is: a run's folder, a bundle's folder or shipped name, an ONNX file.
+
+    like: a bundle whose findings, preprocessing and thresholds an ONNX file shares; without it, the bundle that the file
+    lies in. Raises DataError when it is none of them, and the errors of `open_bundle`.
+    """
+    path = Path(where)
+    if (path / "run.json").is_file():
+        return _run(path)
+    if path.suffix.lower() == ".onnx":
+        return _onnx(path, like)
+    if path.is_dir() or path.suffix.lower() == ".zip" or str(where) in shipped_names():
+        return _bundle(open_bundle(where))
+    raise DataError(
+        f"{where}: not a model; give a folder that `cxredge train` or `cxredge compress` wrote, an ONNX file, or the name of"
+        f" a shipped model ({', '.join(shipped_names())})"
+    )
+
+
+def full_precision_of(subject: Subject) -> Subject | None:
+    """The full-precision parent as a model of its own, where the subject carries it."""
+    if subject.full is None:
+        return None
+    return replace(
+        subject,
+        name=f"{subject.name}, full precision",
+        kind="onnx",
+        path=subject.full,
+        precision="fp32",
+        sha256=sha256_of(subject.full),
+        full=None,
+    )
+
+
+def _bundle(bundle: Bundle) -> Subject:
+    manifest = bundle.manifest
+    preprocessing = Preprocessing(size=manifest.preprocessing.size, clahe=manifest.preprocessing.clahe)
+    if preprocessing.digest != manifest.preprocessing.digest:
+        raise BundleSchemaError(
+            bundle.folder, "was made for another version of the preprocessing; use the cxredge it was built with"
+        )
+    return Subject(
+        name=manifest.name,
+        kind="bundle",
+        path=bundle.model,
+        findings=manifest.names,
+        preprocessing=preprocessing,
+        precision=manifest.precision,
+        sha256=bundle.model_sha256,
+        thresholds=tuple(finding.balanced.threshold for finding in manifest.findings),
+        operating_point="balanced: Youden's index on validation films, as in the bundle",
+        gate=manifest.gate.threshold if manifest.gate else None,
+        full=bundle.full_model,
+    )
+
+
+def _onnx(path: Path, like: str | Path | None) -> Subject:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if like is None:
+        if not (path.parent / "manifest.json").is_file():
+            raise DataError(
+                f"{path}: an ONNX file does not say what its findings are; name a bundle that shares them with --like BUNDLE"
+            )
+        like = path.parent
+    beside = _bundle(open_bundle(like))
+    own = path.resolve() == beside.path.resolve()
+    full = beside.full is not None and path.resolve() == beside.full.resolve()
+    return replace(
+        beside,
+        name=f"{beside.name}, full precision" if full else beside.name if own else path.stem,
+        kind="onnx",
+        path=path,
+        precision=beside.precision if own else "fp32" if full else "unknown",
+        sha256=sha256_of(path),
+        operating_point=f"balanced: Youden's index on validation films, as in {beside.name}",
+        full=beside.full if own else None,
+    )
+
+
+def _run(run: Path) -> Subject:
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return Subject(
+        name=run.name,
+        kind="run",
+        path=run,
+        findings=tuple(facts["findings"]),
+        preprocessing=Preprocessing(**facts["preprocessing"]),
+        precision="fp32",
+        sha256=sha256_of(run / "model.safetensors"),
+    )

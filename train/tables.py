@@ -1,0 +1,75 @@
+"""The films to evaluate on: data sets in their published layout, or a generic labels table, by split."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cxredge.errors import DataError
+from cxredge.train.sources import Films, join, read_source
+
+SPLITS = ("test", "validation", "train", "all")
+
+
+def read_films(data: Sequence[Path], split: str, *, run: Path | None = None) -> Films:
+    """The films of one split of one or more data sets; a .csv file is read as a labels table.
+
+    run: a finished run, whose own validation films then stand for `validation`. Raises DataError.
+    """
+    films = join([read_table(path) if path.suffix.lower() == ".csv" else read_source(path) for path in data])
+    if run is not None:
+        films = _split_as(films, run)
+    if split == "all":
+        return films
+    return films.split(split)
+
+
+def read_table(table: Path) -> Films:
+    """A labels table: `file` (relative to the table), a column of 0, 1 or empty per finding, and optionally `patient`, `split`,
+    `age`, `sex`, `view`. Without `split` every film is a test film; without `patient` every film is a patient's only one.
+
+    Raises DataError that names the line.
+    """
+    try:
+        lines = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: cannot be read as UTF-8 text ({error})") from None
+    columns = list(lines[0]) if lines else []
+    findings = tuple(c for c in columns if c not in {"file", "patient", "split", "age", "sex", "view"})
+    if "file" not in columns or not findings:
+        raise DataError(
+            f"{table}: needs a column `file`, at least one finding, and at least one film; found: {columns}"
+        )
+    files, labels = [], []
+    for number, row in enumerate(lines, start=2):
+        file = table.parent / row["file"].strip().replace("\\", "/")
+        if not file.is_file():
+            raise DataError(f"{table}, line {number}: {file} is not there")
+        values = {"": np.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+        said = {finding: (row[finding] or "").strip() for finding in findings}
+        if wrong := [f"{finding}: {text!r}" for finding, text in said.items() if text not in values]:
+            raise DataError(f"{table}, line {number}, {wrong[0]} is neither 0, 1 nor empty")
+        files.append(file)
+        labels.append([values[text] for text in said.values()])
+    name = table.stem
+    return Films(
+        tuple(files),
+        np.array([f"{name}/{row.get('patient') or row['file']}" for row in lines]),
+        np.full(len(files), name),
+        np.array([(row.get("split") or "test").strip() for row in lines]),
+        findings,
+        np.array(labels, np.float32),
+    )
+
+
+def _split_as(films: Films, run: Path) -> Films:
+    """The splits as the run carved them. Test films stay what they are published as."""
+    with (run / "splits.csv").open(newline="", encoding="utf-8") as lines:
+        said = {(row["source"], row["file"]): row["split"] for row in csv.DictReader(lines)}
+    splits = films.splits.astype("U10")
+    for i, (source, file) in enumerate(zip(films.sources, films.files, strict=True)):
+        if splits[i] != "test":
+            splits[i] = said.get((str(source), file.name), splits[i])
+    return replace(films, splits=splits)
