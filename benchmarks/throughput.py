@@ -1,0 +1,165 @@
+"""How fast a folder of a clinic's films is read, beside a loop that only decodes them and beside a plain script.
+
+    python tests/make_clinic_films.py data/chestxray14/images films 1000
+    python -m cxredge.benchmarks.throughput films --output benchmarks/results/throughput.json
+
+The films are split into rounds. In each round the same films are read by `cxredge scan` (report, heat maps, journal and all), by
+processes on all cores that decode them with cxredge's own decoders and do nothing else, and by a plain script (pydicom or
+Pillow, then torch's DenseNet121, one film at a time, torch's own choice of threads); each in a process of its own, the files read
+once before. Ratios are of wall times within a round; processor times stand beside them, since other work on a machine moves
+those less. Memory is the peak RSS that the operating system reports for the child.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cxredge import __version__
+from cxredge.devices import this_machine
+
+DECODE_ONLY = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from cxredge.devices import this_machine
+from cxredge.imaging.preprocess import decode
+
+def one(file):
+    decode(file, at_least=448)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(this_machine().cores) as pool:
+        for _ in pool.map(one, sorted(Path(sys.argv[1]).iterdir()), chunksize=4):
+            pass
+"""
+# What somebody writes who has films, a network and an afternoon.
+PLAIN = """
+import sys
+from pathlib import Path
+import numpy as np
+import pydicom
+import torch
+from PIL import Image
+from cxredge.train.torchvision_guard import import_torchvision
+
+network = import_torchvision().models.densenet121(weights=None, num_classes=14).eval()
+for file in sorted(Path(sys.argv[1]).iterdir()):
+    if file.suffix == ".dcm":
+        pixels = pydicom.dcmread(file).pixel_array.astype(np.float32)
+    else:
+        pixels = np.asarray(Image.open(file).convert("L"), np.float32)
+    pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
+    film = torch.from_numpy(pixels)[None, None]
+    film = torch.nn.functional.interpolate(film, (224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        torch.sigmoid(network(film.expand(1, 3, 224, 224)))
+"""
+
+
+@dataclass(frozen=True)
+class Child:
+    """One process with all its children: wall and processor time in seconds, peak RSS of the largest in MB (10^6 bytes)."""
+
+    seconds: float
+    processor_seconds: float
+    peak_rss_mb: float
+
+
+def run(command: list[str]) -> Child:
+    """Run a command to its end. Raises RuntimeError with its errors when it fails."""
+    with tempfile.TemporaryFile() as errors:
+        begin = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own commands
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(command)}: exit {child.returncode}\n{said}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Child(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
+
+
+def main(
+    films: Annotated[
+        Path, typer.Argument(help="A folder as tests/make_clinic_films.py writes it.", show_default=False)
+    ],
+    rounds: Annotated[int, typer.Option(min=1)] = 4,
+    plain: Annotated[bool, typer.Option(help="Run the plain script too; it needs torch and torchvision.")] = True,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON with every sample.", show_default=False)
+    ] = None,
+) -> None:
+    """Films a second of `cxredge scan`, of decoding alone and of a plain script, side by side."""
+    files = sorted(films.iterdir())
+    samples: dict[str, list[Child]] = {"scan": [], "decode": [], **({"plain": []} if plain else {})}
+    counts = []
+    with tempfile.TemporaryDirectory() as scratch:
+        programs = {"decode": Path(scratch) / "decode_only.py", "plain": Path(scratch) / "plain.py"}
+        programs["decode"].write_text(DECODE_ONLY, encoding="utf-8")
+        programs["plain"].write_text(PLAIN, encoding="utf-8")
+        os.environ["XDG_CACHE_HOME"] = os.environ["XDG_DATA_HOME"] = f"{scratch}/cache"
+        for number in range(rounds):
+            part = Path(scratch) / f"round{number}"
+            part.mkdir()
+            for file in files[len(files) * number // rounds : len(files) * (number + 1) // rounds]:
+                (part / file.name).symlink_to(file.resolve())
+                file.read_bytes()
+            counts.append(len(list(part.iterdir())))
+            scan = [sys.executable, "-m", "cxredge", "scan", str(part), "--output"]
+            if number == 0:
+                # The self-test runs here, as it does once on a clinic's machine.
+                run([*scan, f"{scratch}/first"])
+            for name in samples if number % 2 == 0 else reversed(samples):
+                command = [*scan, f"{part}-out"] if name == "scan" else [sys.executable, str(programs[name]), str(part)]
+                samples[name].append(run(command))
+    found = {
+        "command": f"python -m cxredge.benchmarks.throughput {films.name} --rounds {rounds}{'' if plain else ' --no-plain'}",
+        "date": date.today().isoformat(),
+        "cxredge": __version__,
+        "python": platform.python_version(),
+        "machine": this_machine().text,
+        "load_average_after": os.getloadavg(),
+        "films": sum(counts),
+        "films_per_second": {
+            name: round(sum(counts) / sum(child.seconds for child in children), 2) for name, children in samples.items()
+        },
+        "processor_ms_per_film": {
+            name: round(1000 * sum(child.processor_seconds for child in children) / sum(counts), 1)
+            for name, children in samples.items()
+        },
+        "scan_peak_rss_mb": round(max(child.peak_rss_mb for child in samples["scan"]), 1),
+        "ratios": {name: _ratios(samples["scan"], children) for name, children in samples.items() if name != "scan"},
+        "samples": {name: [asdict(child) for child in children] for name, children in samples.items()},
+    }
+    Console().print_json(json.dumps({key: value for key, value in found.items() if key != "samples"}))
+    if output is not None:
+        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _ratios(scan: list[Child], other: list[Child]) -> dict[str, object]:
+    """How many times as fast as the other the scan is: per round, and the median."""
+    wall = [theirs.seconds / ours.seconds for ours, theirs in zip(scan, other, strict=True)]
+    work = [theirs.processor_seconds / ours.processor_seconds for ours, theirs in zip(scan, other, strict=True)]
+    return {
+        "wall_median": round(statistics.median(wall), 3),
+        "wall": [round(ratio, 3) for ratio in wall],
+        "processor_median": round(statistics.median(work), 3),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,156 @@
+"""`cxredge benchmark` as a whole: report, limits, comparison."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from house import Cli
+
+from cxredge.benchmarks.accuracy import judge_all
+from cxredge.benchmarks.compare import compare
+from cxredge.benchmarks.limits import LimitsFile, read_limits, violations
+from cxredge.benchmarks.measure import Profile, Samples
+from cxredge.benchmarks.plots import pareto
+from cxredge.benchmarks.report import html, markdown, write
+from cxredge.benchmarks.run import Report, benchmark
+from cxredge.errors import DataError, RecipeError
+from cxredge.metrics import Interval
+from cxredge.train.evaluate import evaluate
+from cxredge.train.subject import open_subject
+
+
+@pytest.fixture(scope="module")
+def measured(table: Path, parent: Path) -> tuple[Report, Samples]:
+    """The shipped model against the stand-in for its parent, for the blink of an eye."""
+    return benchmark(
+        ["chestxray14"], [table], profile=Profile("blink", 2, 0.4, 8, 0.2), runtimes=["onnxruntime"],
+        threads=(1, 4096), reference=str(parent), like="chestxray14", samples=100, say=lambda _: None,
+    )  # fmt: skip
+
+
+def test_the_reference_is_measured_too_and_drift_is_against_it(measured: tuple[Report, Samples]) -> None:
+    report, _ = measured
+    assert report.reference == "parent"
+    assert [one.model for one in report.measured] == ["chestxray14", "parent"]
+    small, full = report.accuracy
+    assert full.drift is None
+    assert small.drift is not None
+    assert {one.finding for one in small.findings} == {"Effusion", "Hernia"}
+    for one in small.findings:
+        base = next(other for other in full.findings if other.finding == one.finding)
+        assert one.drift is not None
+        assert one.drift.value == pytest.approx(one.auroc.value - base.auroc.value, abs=1e-12)
+    assert small.drift.value == pytest.approx(small.mean_auroc.value - full.mean_auroc.value, abs=1e-12)
+    assert any("4096 threads" in line for line in report.left_out)
+
+
+def test_the_areas_are_those_of_evaluate(measured: tuple[Report, Samples], table: Path) -> None:
+    found, _ = evaluate(open_subject("chestxray14"), [table], samples=100, examples=0)
+    small = measured[0].accuracy[0]
+    assert small.mean_auroc == found.mean_auroc
+    assert [one.auroc for one in small.findings] == [one.auroc for one in found.findings]
+
+
+def test_a_model_against_itself_drifts_by_nothing_and_flips_nothing(table: Path) -> None:
+    one = open_subject("chestxray14")
+    _, again = judge_all(
+        [one, replace(one, name="again")], [["onnxruntime"]] * 2, [table], reference=0, samples=20, say=lambda _: None
+    )
+    assert again.drift == Interval(0, 0, 0)
+    assert again.flips == 0
+
+
+def test_the_report_is_one_page_with_its_numbers_beside_it(measured: tuple[Report, Samples], tmp_path: Path) -> None:
+    report, raw = measured
+    write(report, raw, tmp_path)
+    told = json.loads((tmp_path / "benchmark.json").read_text())
+    assert told["measured"][0]["engine_only"]["p50"] == report.measured[0].engine_only.p50
+    page = (tmp_path / "benchmark.html").read_text()
+    assert page == html(report)
+    assert page.count("<svg") == 5
+    assert "default-src 'none'" in page
+    lines = markdown(report).splitlines()
+    assert sum(line.startswith("| chestxray14") for line in lines) == 2
+    with np.load(tmp_path / "samples.npz") as samples:
+        assert samples["chestxray14/onnxruntime/1/1/0/engine_only"].size >= 4
+
+
+def test_limits_that_are_broken_are_named_and_those_that_are_kept_are_not(measured: tuple[Report, Samples]) -> None:
+    report, _ = measured
+
+    def broken(text: dict[str, object]) -> list[str]:
+        return violations(LimitsFile.model_validate(text), report.measured, report.accuracy, reference="parent")
+
+    assert (
+        broken({"limits": {"size_mb": 100, "peak_rss_mb": 2000, "p90_ms": 60_000, "drift": -1, "worst_drift": -1}})
+        == []
+    )
+    assert [line.split(": ")[1].split()[0] for line in broken({"limits": {"size_mb": 0.1, "p90_ms": 0.001}})] == [
+        "file",
+        "p90",
+    ]
+    assert "allowed +1.0000" in broken({"limits": {"drift": 1}})[0]
+    assert broken({"limits": {"size_mb": 0.1}, "models": {"chestxray14": {"size_mb": 100}}}) == []
+    assert broken({"models": {"other": {"size_mb": 1}}}) == ["other: has limits but was not measured"]
+    without = [replace(one, drift=None, findings=[]) for one in report.accuracy]
+    said = violations(LimitsFile.model_validate({"limits": {"drift": -1}}), [], without, reference=None)
+    assert all("was not measured" in line for line in said)
+    assert said
+
+
+def test_a_file_of_limits_with_mistakes_lists_them(tmp_path: Path) -> None:
+    (tmp_path / "limits.toml").write_text("[limits]\np90 = 3\nsize_mb = -1\n")
+    with pytest.raises(RecipeError, match=r"limits.size_mb.*limits.p90"):
+        read_limits(tmp_path / "limits.toml")
+
+
+def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
+    measured: tuple[Report, Samples], tmp_path: Path
+) -> None:
+    report, raw = measured
+    write(report, raw, tmp_path / "a")
+    told = json.loads((tmp_path / "a" / "benchmark.json").read_text())
+
+    def changed(name: str, latency: float, yardstick: float) -> dict[str, str]:
+        other = json.loads(json.dumps(told))
+        for one in other["measured"]:
+            one["engine_only"]["per_round"] = [latency * value for value in (10, 10.1)]
+            one["yardstick_ms"] = [yardstick * value for value in (4, 4)]
+        (tmp_path / name).write_text(json.dumps(other))
+        found = compare(tmp_path / "base.json", tmp_path / name)
+        return {change.setting: change.verdict for change in found if change.figure.startswith("engine only")}
+
+    changed_base = json.loads(json.dumps(told))
+    for one in changed_base["measured"]:
+        one["engine_only"]["per_round"], one["yardstick_ms"] = [10, 10.1], [4, 4]
+    (tmp_path / "base.json").write_text(json.dumps(changed_base))
+    assert set(changed("same.json", 1.0, 1.0).values()) == {"noise"}
+    assert set(changed("slower.json", 1.3, 1.0).values()) == {"slower"}
+    assert set(changed("faster.json", 0.7, 1.0).values()) == {"faster"}
+    assert set(changed("machine.json", 1.3, 1.3).values()) == {"noise"}
+    (tmp_path / "none.json").write_text("{}")
+    with pytest.raises(DataError, match="not a report"):
+        compare(tmp_path / "base.json", tmp_path / "none.json")
+
+
+def test_nothing_on_the_front_is_beaten_in_both() -> None:
+    from cxredge.benchmarks.plots import _front
+
+    points = [(name, cost, Interval(area, area, area)) for name, cost, area in (
+        ("cheap", 1, 0.70), ("beaten", 2, 0.69), ("better", 3, 0.75), ("dear", 9, 0.75), ("best", 10, 0.80),
+    )]  # fmt: skip
+    assert [name for name, _, _ in _front(points)] == ["cheap", "better", "best"]
+    assert pareto(points, "ms", log=True).startswith("<svg")
+
+
+def test_the_command_says_what_is_wrong_before_it_measures(cli: Cli, table: Path, tmp_path: Path) -> None:
+    nothing = cli("benchmark")
+    assert nothing.returncode == 2
+    assert "name at least one MODEL" in nothing.stderr
+    (tmp_path / "limits.toml").write_text("[limits]\nsize = 1\n")
+    wrong = cli("benchmark", "chestxray14", "--data", table, "--gate", "limits.toml")
+    assert wrong.returncode == 2
+    assert "limits.size" in wrong.stderr
+    assert cli("benchmark", "chestxray14", "--data", table, "--threads", "none").returncode == 2
