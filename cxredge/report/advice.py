@@ -14,6 +14,13 @@ _REFUSED = {
     Refusal.TOO_SMALL: "This may be a preview. Export the film at full size.",
     Refusal.TOO_LARGE: "Export the film at the size the X-ray machine took it, then run the scan again.",
     Refusal.BLANK: "Look at the film on the X-ray machine. If it is blank there too, tell the radiographer.",
+    Refusal.SATURATED: "The film is over- or underexposed, or was exported with a wrong window. Export it again or repeat it.",
+    Refusal.COLOUR: "Export the film itself in grey; a photograph of a film or of a screen gets no score.",
+    Refusal.LATERAL: "Have the lateral view read without the model. If it is a frontal film, its header is wrong: correct it.",
+    Refusal.INVERTED: "Export the film again with black air and white bone, or with the right photometric interpretation.",
+    Refusal.TURNED: "Turn the film upright where it comes from, then run the scan again.",
+    Refusal.CROPPED: "Export the whole film. If it is whole, have it read without the model.",
+    Refusal.OUTSIDE_POPULATION: "Have the film read without the model: it was not made for patients of this age.",
     Refusal.NOT_A_CHEST_FILM: (
         "Look at the film. If it is a frontal chest film, have it read without the model; lateral views and other parts"
         " of the body get no score."

@@ -4,10 +4,23 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
 from cxredge.errors import OutputError
+
+
+@dataclass(frozen=True)
+class DicomOut:
+    """What was written, and how many films were left out: no DICOM files, or without a study to belong to,
+    with a header that does not fit the standard, or not to be read any more (`unfit`).
+    """
+
+    reports: int
+    pictures: int
+    not_dicom: int
+    unfit: int
 
 
 @overload
@@ -38,6 +51,41 @@ def atomic_write(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Remove what a killed run had begun to write into a folder or one of its own folders, and could not finish."""
+    for path in (*folder.glob(".cxredge-*"), *folder.glob("*/.cxredge-*")):
+        with suppress(OSError):
+            path.unlink()
+
+
+def write_picture(path: Path, picture: bytes) -> None:
+    """One of thousands of small files, on the disk for good after `flush_pictures`.
+
+    Its name must come from its content: a file of that name and size stays as it is, and one that was cut off when the
+    machine died, which no page shows yet, is made whole by the next run. Raises OSError.
+    """
+    name = os.fspath(path)
+    with suppress(FileNotFoundError):
+        if os.stat(name).st_size == len(picture):  # noqa: PTH116 - pathlib takes as long as the system calls
+            return
+    try:
+        with open(name, "wb") as file:  # noqa: PTH123
+            file.write(picture)
+            if not hasattr(os, "sync"):
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def flush_pictures() -> None:
+    """Put all pictures written so far on the disk; once, since a flush of each would take longer than reading a film."""
+    if hasattr(os, "sync"):
+        os.sync()
 
 
 def _create(path: Path, mode: Literal["w", "wb"]) -> IO[Any]:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxredge.bundle.manifest import Finding, Manifest
+from cxredge.imaging.overlay import SCALE
 from cxredge.metrics import Interval
 from cxredge.report.advice import advice
-from cxredge.report.files import atomic_write
+from cxredge.report.files import atomic_write, flush_pictures, write_picture
+from cxredge.report.heat_maps import FOLDER as HEAT_MAPS
+from cxredge.report.heat_maps import Gallery
 from cxredge.scan.reading import ORDER, Priority, Reading, Status
+from cxredge.scan.scanner import Pictures
 from cxredge.scan.summary import Summary
 
 if TYPE_CHECKING:
@@ -26,12 +30,14 @@ EMBED_AT_MOST = 300
 FOLDER = "thumbnails"
 # The bar of a flagged finding spans this many units of log-odds either side of its threshold.
 BAR_SPAN = 4.0
+# The page's security policy forbids styles within elements, so each length of a bar is a class.
+_WIDTHS = "".join(f".w{percent}::before{{width:{percent}%}}" for percent in range(51))
 _HERE = Path(__file__).parent
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 MEANING = {
     Priority.URGENT: "Have these read first: a finding that may need treatment the same day stands out.",
-    Priority.REVIEW: "Have these read next: at least one finding is flagged.",
+    Priority.REVIEW: "Have these read next: a finding is flagged or nearly so, or the file contradicts itself.",
     Priority.REFUSED: "These films are unread, not normal: somebody has to look at each of them.",
     Priority.ROUTINE: "Nothing with enough evidence flagged \N{EM DASH} not the same as normal. Have these read after the others.",
 }
@@ -39,24 +45,29 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Flag:
-    """A flagged finding of one film. index: its place in the model's order. bar: 0..1, where 0.5 is the threshold."""
+    """A flagged finding of one film. index: its place in the model's order. bar: 0..1, where 0.5 is the threshold.
+
+    threshold: of the operating point in force. heat_map: what an <img> takes as its source; "" where no place stands
+    out, None where none was drawn.
+    """
 
     finding: Finding
     index: int
     score: float
+    threshold: float
     bar: float
+    heat_map: str | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One film as the template shows it. thumbnail, heat_map: what an <img> takes as its source, or ""."""
+    """One film as the template shows it. thumbnail: what an <img> takes as its source, or ""."""
 
     reading: Reading
     badge: str
     advice: str
     flags: list[Flag]
     thumbnail: str
-    heat_map: str
 
 
 def write_report(
@@ -65,29 +76,32 @@ def write_report(
     summary: Summary,
     manifest: Manifest,
     readings: Sequence[Reading],
-    pictures: Callable[[str], tuple[bytes | None, bytes | None]],
+    pictures: Callable[[str], Pictures],
 ) -> Path:
-    """Write `report.html` into the folder `out`, which must exist, and return its path.
+    """Write `report.html`, and `heatmaps/` where there are any, into the folder `out`, which must exist; return its path.
 
-    readings: sorted by the caller, by `scan.reading.ORDER` first. pictures: a film's thumbnail and the heat map of
-    its top finding, as JPEG, asked for one film at a time; up to 300 films they are embedded, above that they are
-    written to `thumbnails/`. Raises OutputError.
+    readings: sorted by the caller, by `scan.reading.ORDER` first. pictures: a film's thumbnail and heat maps, asked for
+    one film at a time; up to 300 films they are embedded, above that the page shows them from `thumbnails/` and
+    `heatmaps/`. Raises OutputError.
     """
     album = Album(out / FOLDER, embed=len(readings) <= EMBED_AT_MOST)
+    gallery = Gallery(out / HEAT_MAPS, manifest.findings)
     places = {finding.name: (index, finding) for index, finding in enumerate(manifest.findings)}
-    rows = (_row(reading, places, album, *pictures(reading.file)) for reading in readings)
-    style, script = _source("report.css"), _source("report.js")
+    tally = Tally.of(readings, manifest.names)
+    rows = (_row(reading, places, album, gallery, pictures(reading.file)) for reading in readings)
+    style, script = _source("report.css") + _WIDTHS, _source("report.js")
     template = _environment().get_template("report.html.j2")
     page = template.stream(
         summary=summary,
         manifest=manifest,
         started=datetime.fromisoformat(summary.started),
-        counts=_counts(readings),
-        flagged=[sum(reading.flags.get(name, False) for reading in readings) for name in manifest.names],
+        counts=tally.priorities,
+        flagged=tally.flagged,
         groups=groupby(rows, key=lambda row: row.reading.priority),
         meaning=MEANING,
-        headline=headline(readings),
-        first=next((reading.priority.value for reading in readings), ""),
+        scale=SCALE[::-1],
+        headline=headline(tally.priorities),
+        first=next((priority.value for priority, count in tally.priorities.items() if count), ""),
         style=style,
         script=script,
         style_hash=_csp_hash(style),
@@ -97,13 +111,33 @@ def write_report(
     report = out / "report.html"
     with atomic_write(report, "wb") as file:
         page.dump(file, encoding="utf-8", errors="backslashreplace")
+        if album.kept or gallery.kept:
+            flush_pictures()
     album.drop_others()
+    gallery.drop_others()
     return report
 
 
-def headline(readings: Sequence[Reading]) -> str:
-    """What to do first, in one line."""
-    count = _counts(readings)
+@dataclass(frozen=True)
+class Tally:
+    """Films per priority, in the order of the worklist, and films flagged per finding, in the model's order."""
+
+    priorities: dict[Priority, int]
+    flagged: list[int]
+
+    @classmethod
+    def of(cls, readings: Iterable[Reading], findings: tuple[str, ...]) -> "Tally":
+        """One look at each reading: they may come from a disk."""
+        priorities, flagged = dict.fromkeys(ORDER, 0), dict.fromkeys(findings, 0)
+        for reading in readings:
+            priorities[reading.priority] += 1
+            for name, flag in reading.flags.items():
+                flagged[name] += flag
+        return cls(priorities, list(flagged.values()))
+
+
+def headline(count: Mapping[Priority, int]) -> str:
+    """What to do first, in one line. count: films per priority."""
     if urgent := count[Priority.URGENT]:
         return f"Start with {_films(urgent, 'urgent ')}"
     if review := count[Priority.REVIEW]:
@@ -111,12 +145,10 @@ def headline(readings: Sequence[Reading]) -> str:
     if refused := count[Priority.REFUSED]:
         return f"Start with {_films(refused)} without a result"
     return (
-        "Nothing with enough evidence flagged \N{EM DASH} not the same as normal" if readings else "No film was found"
+        "Nothing with enough evidence flagged \N{EM DASH} not the same as normal"
+        if count[Priority.ROUTINE]
+        else "No film was found"
     )
-
-
-def _counts(readings: Sequence[Reading]) -> dict[Priority, int]:
-    return {priority: sum(reading.priority is priority for reading in readings) for priority in ORDER}
 
 
 def _films(n: int, kind: str = "") -> str:
@@ -130,40 +162,52 @@ class Album:
     """
 
     def __init__(self, folder: Path, *, embed: bool) -> None:
-        self._folder, self._embed = folder, embed
-        self._kept: set[str] = set()
+        self._folder, self.embed = folder, embed
+        self.kept: set[str] = set()
 
     def source(self, jpeg: bytes | None) -> str:
         """What an <img> takes; "" for no picture. Raises OSError when the folder cannot be written."""
-        if jpeg is None:
+        if not jpeg:
             return ""
-        if self._embed:
-            return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+        if self.embed:
+            return embedded("jpeg", jpeg)
         name = f"{hashlib.sha256(jpeg).hexdigest()[:20]}.jpg"
-        self._folder.mkdir(exist_ok=True)
-        (self._folder / name).write_bytes(jpeg)
-        self._kept.add(name)
+        if not self.kept:
+            self._folder.mkdir(exist_ok=True)
+        write_picture(self._folder / name, jpeg)
+        self.kept.add(name)
         return f"{FOLDER}/{name}"
 
     def drop_others(self) -> None:
         """Remove pictures that no report shows any more: they are patients' films."""
         for path in self._folder.glob("[0-9a-f]" * 20 + ".jpg"):
-            if path.name not in self._kept:
+            if path.name not in self.kept:
                 with suppress(OSError):
                     path.unlink()
 
 
 def _row(
-    reading: Reading, places: dict[str, tuple[int, Finding]], album: Album, film: bytes | None, heat_map: bytes | None
+    reading: Reading, places: dict[str, tuple[int, Finding]], album: Album, gallery: Gallery, pictures: Pictures
 ) -> Row:
+    drawn = gallery.add(reading, pictures)
+    if album.embed:
+        drawn = {name: embedded("png", png) if png else "" for name, png in (pictures.heat_maps or {}).items()}
     flags = [
-        Flag(finding, index, reading.probabilities[name], bar(reading.probabilities[name], finding.balanced.threshold))
+        Flag(
+            finding, index, reading.probabilities[name], finding.balanced.threshold,
+            bar(reading.probabilities[name], finding.balanced.threshold), drawn.get(name),
+        )
         for name, (index, finding) in places.items()
         if reading.flags.get(name)
-    ]
+    ]  # fmt: skip
     flags.sort(key=lambda flag: (flag.finding.experimental, -flag.bar))
     badge = reading.priority.value if reading.status is Status.OK else reading.status.value
-    return Row(reading, badge, advice(reading), flags, album.source(film), album.source(heat_map))
+    return Row(reading, badge, advice(reading), flags, album.source(pictures.thumbnail))
+
+
+def embedded(kind: str, picture: bytes) -> str:
+    """A picture as a data URL. kind: jpeg or png."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def bar(score: float, threshold: float) -> float:

@@ -1,4 +1,4 @@
-"""`results.csv` and `summary.json`: the run for spreadsheets and programs."""
+"""`results.csv`, `results.json` and `summary.json`: the run for spreadsheets and programs."""
 
 import csv
 import json
@@ -14,8 +14,8 @@ from cxredge.scan.summary import Summary
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
-def columns(findings: tuple[str, ...]) -> list[str]:
-    """The header of `results.csv`. findings: in the model's order."""
+def columns(findings: tuple[str, ...], *, with_patients: bool = False) -> list[str]:
+    """The header of `results.csv`. findings: in the model's order. with_patients: patients' numbers and names too."""
     return [
         "file",
         "status",
@@ -28,6 +28,9 @@ def columns(findings: tuple[str, ...]) -> list[str]:
         "decode_ms",
         "infer_ms",
         "model_sha256",
+        "patient",
+        "note",
+        *(("patient_id", "patient_name") if with_patients else ()),
     ]
 
 
@@ -44,7 +47,9 @@ def unguard(cell: str) -> str:
     return cell.removeprefix("'")
 
 
-def write_csv(path: Path, readings: Iterable[Reading], findings: tuple[str, ...]) -> None:
+def write_csv(
+    path: Path, readings: Iterable[Reading], findings: tuple[str, ...], *, with_patients: bool = False
+) -> None:
     """One row per film, in the order given: RFC 4180, UTF-8, `guard` on every text of foreign origin.
 
     Probabilities have four decimals, flags are 0 or 1, times are milliseconds; a film without a score has empty
@@ -52,8 +57,10 @@ def write_csv(path: Path, readings: Iterable[Reading], findings: tuple[str, ...]
     """
     with atomic_write(path) as file:
         table = csv.writer(file)
-        table.writerow(columns(findings))
-        table.writerows(_row(reading, findings) for reading in readings)
+        table.writerow(columns(findings, with_patients=with_patients))
+        for reading in readings:
+            who = [guard(reading.patient_id), guard(reading.patient_name)] if with_patients else []
+            table.writerow(_row(reading, findings) + who)
 
 
 def _row(reading: Reading, findings: tuple[str, ...]) -> list[str]:
@@ -70,7 +77,26 @@ def _row(reading: Reading, findings: tuple[str, ...]) -> list[str]:
         f"{reading.decode_ms:.2f}",
         f"{reading.infer_ms:.2f}" if scored else "",
         reading.model_sha256,
+        reading.patient,
+        guard(reading.note),
     ]
+
+
+def write_json(path: Path, readings: Iterable[Reading], summary: Summary) -> None:
+    """The same rows for programs: what the run was made with, then one film a line with the fields of `Reading`.
+
+    Readings are taken one by one. Fields that this run leaves empty on purpose (patients' numbers and names) are left out.
+    Raises OutputError.
+    """
+    head = {"model": summary.model, "operating_point": summary.operating_point, "started": summary.started}
+    with atomic_write(path) as file:
+        file.write(json.dumps(head, ensure_ascii=False, allow_nan=False)[:-1] + ', "films": [')
+        for number, reading in enumerate(readings):
+            fields = {
+                name: value for name, value in asdict(reading).items() if value or not name.startswith("patient_")
+            }
+            file.write((",\n" if number else "\n") + json.dumps(fields, ensure_ascii=False, allow_nan=False))
+        file.write("\n]}\n")
 
 
 def write_summary(path: Path, summary: Summary) -> None:

@@ -16,10 +16,12 @@ from cxredge.bundle.manifest import (
     Training,
 )
 from cxredge.imaging import Film, Preprocessing, read_film
-from cxredge.imaging.overlay import heat_map, thumbnail
+from cxredge.imaging.overlay import heat_maps, thumbnail
 from cxredge.metrics import Interval, OperatingPoint
 from cxredge.scan.decide import decide
+from cxredge.scan.explain import explained
 from cxredge.scan.reading import ORDER, Priority, Reading, Status
+from cxredge.scan.scanner import Pictures
 from cxredge.scan.summary import Latency, Summary
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -208,16 +210,19 @@ def films() -> list[Film]:
 
 
 @pytest.fixture
-def pictures(films: list[Film], readings: list[Reading]) -> Callable[[str], tuple[bytes | None, bytes | None]]:
-    """Thumbnail and heat map per file; none for films without a result, as in a run."""
-    cam = np.zeros((7, 7), np.float32)
-    cam[4, 2] = 5
-    scored = [reading.file for reading in readings if reading.status is Status.OK]
+def pictures(films: list[Film], readings: list[Reading], manifest: Manifest) -> Callable[[str], Pictures]:
+    """Thumbnail and heat maps per file; none for films without a result, as in a run. Cardiomegaly's map is even."""
+    scored = {reading.file: reading for reading in readings if reading.status is Status.OK}
 
-    def pictures_of(file: str) -> tuple[bytes | None, bytes | None]:
+    def pictures_of(file: str) -> Pictures:
         if file not in scored:
-            return None, None
-        film = films[scored.index(file) % len(films)]
-        return thumbnail(film), heat_map(film, cam)
+            return Pictures()
+        film = films[list(scored).index(file) % len(films)]
+        maps = {}
+        for name in explained(scored[file], manifest):
+            cam = np.zeros((7, 7), np.float32)
+            cam[4, 1 + len(maps)] = 0 if name == "Cardiomegaly" else 5
+            (maps[name],) = heat_maps(film, cam[None])
+        return Pictures(thumbnail(film), maps)
 
     return pictures_of

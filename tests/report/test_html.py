@@ -13,11 +13,12 @@ from PIL import Image
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import OutputError, Refusal
 from cxredge.report.advice import advice
-from cxredge.report.html import EMBED_AT_MOST, bar, headline, score_text, write_report
+from cxredge.report.html import EMBED_AT_MOST, Tally, bar, headline, score_text, write_report
 from cxredge.scan.reading import Priority, Reading, Status
+from cxredge.scan.scanner import Pictures
 from cxredge.scan.summary import LabelledFinding, Summary
 
-Pictures = Callable[[str], tuple[bytes | None, bytes | None]]
+PicturesOf = Callable[[str], Pictures]
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
 
@@ -51,7 +52,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def written(
-    tmp_path: Path, summary: Summary, manifest: Manifest, readings: list[Reading], pictures: Pictures
+    tmp_path: Path, summary: Summary, manifest: Manifest, readings: list[Reading], pictures: PicturesOf
 ) -> Callable[..., str]:
     """Writes the sample's report, with other arguments where told, and returns its text."""
 
@@ -70,7 +71,7 @@ def test_every_film_is_in_the_report_once_in_the_order_given(
 
 def test_hostile_file_name_is_text_and_never_markup(written: Callable[..., str], readings: list[Reading]) -> None:
     readings[0] = replace(readings[0], file=HOSTILE)
-    text = written(readings=readings, pictures=lambda _: (b"jpeg", b"jpeg"))
+    text = written(readings=readings, pictures=lambda _: Pictures(b"jpeg", {}))
     page = Page(text)
     assert page.names[0] == HOSTILE
     assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in page.tags)
@@ -81,7 +82,7 @@ def test_file_name_that_is_not_unicode_does_not_stop_the_report(
     written: Callable[..., str], readings: list[Reading]
 ) -> None:
     readings[0] = replace(readings[0], file="caf\udce9.png")
-    assert r"caf\udce9.png" in written(readings=readings, pictures=lambda _: (None, None))
+    assert r"caf\udce9.png" in written(readings=readings, pictures=lambda _: Pictures())
 
 
 def test_page_asks_nothing_of_any_network(written: Callable[..., str]) -> None:
@@ -89,7 +90,7 @@ def test_page_asks_nothing_of_any_network(written: Callable[..., str]) -> None:
     for tag, attributes in page.tags:
         assert tag not in {"link", "iframe", "object", "embed", "base"}
         for name in ("src", "href", "data-heat", "action"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:image/jpeg;base64,"))
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/jpeg;base64,", "data:image/png;base64,"))
 
 
 def test_security_policy_admits_this_style_and_script_and_nothing_else(written: Callable[..., str]) -> None:
@@ -113,11 +114,11 @@ def test_every_picture_has_a_text_and_up_to_300_films_are_embedded(
     assert all(image["alt"] for image in shown)
     with Image.open(io.BytesIO(base64.b64decode((shown[0]["src"] or "").partition(",")[2]))) as picture:
         assert picture.format == "JPEG"
-    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heatmaps", "report.html"]
 
 
 def test_above_300_films_pictures_lie_beside_the_page(
-    written: Callable[..., str], tmp_path: Path, readings: list[Reading], pictures: Pictures
+    written: Callable[..., str], tmp_path: Path, readings: list[Reading], pictures: PicturesOf
 ) -> None:
     scored = next(reading for reading in readings if reading.top_finding)
     many = [replace(scored, file=f"{i}.png") for i in range(EMBED_AT_MOST + 1)]
@@ -125,9 +126,11 @@ def test_above_300_films_pictures_lie_beside_the_page(
     assert len(page.names) == EMBED_AT_MOST + 1
     shown = [image for image in page.images() if "src" in image]
     assert {image["loading"] for image in shown} == {"lazy"}
-    assert {image["src"] for image in shown} | {a["data-heat"] for _, a in page.tags if "data-heat" in a} == {
+    assert {image["src"] for image in shown} == {
         f"thumbnails/{path.name}" for path in (tmp_path / "thumbnails").iterdir()
     }
+    shown_from = {(a["data-heat"] or "").partition("#")[0] for _, a in page.tags if a.get("data-heat")}
+    assert shown_from == {f"heatmaps/{path.name}" for path in (tmp_path / "heatmaps").iterdir()}
 
 
 def test_pictures_of_an_earlier_report_are_removed_and_other_files_kept(
@@ -137,14 +140,20 @@ def test_pictures_of_an_earlier_report_are_removed_and_other_files_kept(
     folder.mkdir()
     (folder / ("0" * 20 + ".jpg")).write_bytes(b"a patient's film")
     (folder / "mine.jpg").write_bytes(b"not ours")
+    maps = tmp_path / "heatmaps"
+    maps.mkdir()
+    (maps / f"gone.dcm-{'0' * 12}.svg").write_bytes(b"a patient's heat map")
+    (maps / "mine.svg").write_bytes(b"not ours")
     written()
     assert [path.name for path in folder.iterdir()] == ["mine.jpg"]
+    assert (maps / "mine.svg").is_file()
+    assert not list(maps.glob("gone*"))
 
 
 def test_old_report_stays_when_the_new_one_cannot_be_finished(written: Callable[..., str], tmp_path: Path) -> None:
     old = written()
 
-    def full_disk(_: str) -> tuple[bytes | None, bytes | None]:
+    def full_disk(_: str) -> Pictures:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OutputError, match="No space left"):
@@ -175,7 +184,7 @@ def test_experimental_finding_is_marked_and_last(written: Callable[..., str], ma
     experimental = next(finding.name for finding in manifest.findings if finding.experimental)
     probabilities = dict.fromkeys(manifest.names, 0.0) | {experimental: 0.99, "Mass": 0.5}
     flags = {name: p > 0 for name, p in probabilities.items()}
-    scored = Reading("a.png", Status.OK, Priority.REVIEW, "", "", "Mass", probabilities, flags)
+    scored = Reading("a.png", Status.OK, Priority.REVIEW, top_finding="Mass", probabilities=probabilities, flags=flags)
     film = written(readings=[scored]).partition('<li class="film"')[2].partition("</section>")[0]
     assert film.index(">Mass ") < film.index("Experimental, does not drive priority") < film.index(f">{experimental}<")
 
@@ -215,14 +224,27 @@ def test_run_without_any_film_or_timing_is_reported_too(written: Callable[..., s
     assert "No film was found" in written(readings=[], summary=nothing)
 
 
-def test_headline_says_what_to_do_first(readings: list[Reading]) -> None:
-    kinds = {priority: [reading for reading in readings if reading.priority is priority] for priority in Priority}
-    assert headline(kinds[Priority.URGENT][:1] + kinds[Priority.REVIEW]) == "Start with 1 urgent film"
-    assert headline(kinds[Priority.REVIEW][:2]) == "No urgent film. Start with 2 films to review"
-    assert headline(kinds[Priority.REFUSED] + kinds[Priority.ROUTINE]) == "Start with 3 films without a result"
-    assert (
-        headline(kinds[Priority.ROUTINE]) == "Nothing with enough evidence flagged \N{EM DASH} not the same as normal"
+def test_pseudonym_and_note_are_shown_and_a_name_never(written: Callable[..., str], readings: list[Reading]) -> None:
+    readings[0] = replace(
+        readings[0], patient="P-7QX2", patient_id="4711", patient_name="ZZTOP^CANARY", note="the same picture as b.dcm"
     )
+    text = written(readings=readings, pictures=lambda _: Pictures())
+    assert "Patient <bdi>P-7QX2</bdi>" in text
+    assert "The same picture as b.dcm" in text
+    assert "ZZTOP" not in text
+    assert "4711" not in text
+
+
+def test_headline_says_what_to_do_first(readings: list[Reading], manifest: Manifest) -> None:
+    kinds = {priority: [reading for reading in readings if reading.priority is priority] for priority in Priority}
+
+    def said(some: list[Reading]) -> str:
+        return headline(Tally.of(some, manifest.names).priorities)
+
+    assert said(kinds[Priority.URGENT][:1] + kinds[Priority.REVIEW]) == "Start with 1 urgent film"
+    assert said(kinds[Priority.REVIEW][:2]) == "No urgent film. Start with 2 films to review"
+    assert said(kinds[Priority.REFUSED] + kinds[Priority.ROUTINE]) == "Start with 3 films without a result"
+    assert said(kinds[Priority.ROUTINE]) == "Nothing with enough evidence flagged \N{EM DASH} not the same as normal"
 
 
 def test_bar_is_half_full_at_the_threshold_and_grows_with_the_log_odds() -> None:
@@ -233,3 +255,28 @@ def test_bar_is_half_full_at_the_threshold_and_grows_with_the_log_odds() -> None
 
 def test_score_is_never_written_as_certain() -> None:
     assert [score_text(p) for p in (0.004, 0.0996, 0.5, 0.999)] == ["0.004", "0.10", "0.50", "0.99"]
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of #rgb or #rrggbb (WCAG 2.2)."""
+    digits = colour.lstrip("#") if len(colour) == 7 else "".join(2 * digit for digit in colour.lstrip("#"))
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(written: Callable[..., str], scheme: str) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", written(), re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w+)", blocks[0] + (blocks[1] if scheme == "dark" else "")))
+    pairs = [(text, ground) for text in ("ink", "soft", "focus") for ground in ("ground", "card")]
+    for priority in Priority:
+        pairs += [(priority, ground) for ground in ("ground", "card", f"{priority}-tint")]
+        pairs.append(("ink", f"{priority}-tint"))
+    low = {pair: _contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs}
+    assert min(low.values()) >= 4.5, low

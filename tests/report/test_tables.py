@@ -39,7 +39,7 @@ def _named(*files: str) -> list[Reading]:
 def test_columns_are_those_of_the_design() -> None:
     assert ",".join(columns(("Effusion", "Mass"))) == (
         "file,status,reason,priority,top_finding,p_Effusion,p_Mass,flag_Effusion,flag_Mass,"
-        "view,decode_ms,infer_ms,model_sha256"
+        "view,decode_ms,infer_ms,model_sha256,patient,note"
     )
 
 
@@ -133,6 +133,8 @@ def test_summary_holds_the_fields_that_programs_read(tmp_path: Path, summary: Su
         "drift": "dict",
         "drift_by_finding": "dict",
         "labels": "list",
+        "points": "list",
+        "dicom_out": "NoneType",
     }
     assert said["whole"] == {"p50": 6.4, "p90": 8.9, "p99": 14.2, "n": 11}
     assert said["priorities"].keys() == {"urgent", "review", "routine", "refused"}

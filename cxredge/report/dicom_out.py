@@ -1,0 +1,122 @@
+"""`--dicom-out`: each DICOM film's reading as a Structured Report and a Secondary Capture, in the film's own study.
+
+These files carry the patient's identity as the film does: a PACS could not file them otherwise. No file name, message
+or error does.
+"""
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxredge.bundle.manifest import Manifest
+from cxredge.errors import OutputError, RuntimeMissingError
+from cxredge.report.files import DicomOut, atomic_write
+from cxredge.scan.reading import Reading, Status
+from cxredge.scan.scanner import Pictures
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+FOLDER = "dicom"
+NOT_DICOM, UNFIT = "not_dicom", "unfit"
+_OURS = re.compile(r"(sr|sc)-2\.25\.\d+\.dcm")
+
+
+def require_highdicom() -> None:
+    """Raises RuntimeMissingError, before an hour of reading, when the extra is not installed."""
+    if importlib.util.find_spec("highdicom") is None:
+        raise RuntimeMissingError('--dicom-out needs highdicom: pip install "cxredge[dicom-out]"')
+
+
+class DicomWriter:
+    """Writes `dicom/` into an output folder, as often as asked; films that lie there unchanged are not opened again.
+
+    read_with: what readings depend on besides the film (bundle, engine, cxredge).
+    """
+
+    def __init__(self, out: Path, manifest: Manifest, *, read_with: str) -> None:
+        require_highdicom()
+        self._folder, self._manifest, self._read_with = out / FOLDER, manifest, read_with
+        self._done: dict[tuple[object, ...], tuple[str, list[str]]] = {}
+
+    def write(self, films: Iterable[tuple[Path, Reading]], pictures: Callable[[str], Pictures]) -> DicomOut:
+        """A report, and the first heat map, of every film that was read.
+
+        A file that is there already is left as it is: its UID stands for this film, so read. Files of films that are no
+        longer among `films` are removed. Raises OutputError.
+        """
+        kept, counts, done = set[str](), {NOT_DICOM: 0, UNFIT: 0}, {}
+        for path, reading in films:
+            if reading.status is not Status.OK:
+                continue
+            key = (path, *_fingerprint(path), reading.digest, reading.priority)
+            done[key] = reason, names = self._done.get(key) or self._film(path, reading, pictures)
+            if reason:
+                counts[reason] += 1
+            kept.update(names)
+        self._done = done
+        for old in self._folder.glob("s?-2.25.*.dcm"):
+            if old.name not in kept and _OURS.fullmatch(old.name):
+                with suppress(OSError):
+                    old.unlink()
+        kinds = [name[:2] for name in kept]
+        return DicomOut(kinds.count("sr"), kinds.count("sc"), **counts)
+
+    def _film(self, path: Path, reading: Reading, pictures: Callable[[str], Pictures]) -> tuple[str, list[str]]:
+        """The reason why a film is left out, or "", and the names of its files. Raises OutputError."""
+        from cxredge.imaging.dicom_identity import is_dicom, silent
+
+        try:
+            if not is_dicom(path):
+                return NOT_DICOM, []
+            with silent():
+                return "", self._files(path, reading, pictures(reading.file))
+        except OutputError:
+            raise
+        except Exception:
+            # pydicom and highdicom raise all manner of errors at a header that does not fit the standard, and quote it.
+            return UNFIT, []
+
+    def _files(self, path: Path, reading: Reading, shown: Pictures) -> list[str]:
+        from cxredge.imaging.dicom_identity import derived_uid, read_source
+        from cxredge.report.dicom_sc import secondary_capture
+        from cxredge.report.dicom_sr import structured_report
+
+        source, manifest = read_source(path), self._manifest
+        made_of = (source.SOPInstanceUID, self._read_with, reading.digest, reading.priority)
+        uid = derived_uid("sr", *made_of)
+        names = [f"sr-{uid}.dcm"]
+        if not (self._folder / names[0]).is_file():
+            _save(self._folder / names[0], structured_report(source, reading, manifest, uid=uid))
+        name, overlay = next(((name, png) for name, png in (shown.heat_maps or {}).items() if png), ("", b""))
+        if overlay:
+            uid = derived_uid("sc", *made_of, name)
+            names.append(f"sc-{uid}.dcm")
+            if not (self._folder / names[1]).is_file():
+                finding = manifest.findings[manifest.names.index(name)]
+                _save(
+                    self._folder / names[1],
+                    secondary_capture(path, source, overlay, finding, reading, manifest, uid=uid),
+                )
+        return names
+
+
+def _fingerprint(path: Path) -> tuple[int, int] | tuple[()]:
+    """Changes whenever the file does."""
+    with suppress(OSError):
+        stat = path.stat()
+        return stat.st_size, stat.st_mtime_ns
+    return ()
+
+
+def _save(file: Path, dataset: "Dataset") -> None:
+    folder = file.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror or error}); choose another --output") from error
+    with atomic_write(file, "wb") as stream:
+        dataset.save_as(stream, enforce_file_format=True)
