@@ -23,6 +23,16 @@ def coded_size(frame: bytes) -> tuple[int, int] | None:
     return bottom - top, right - left
 
 
+def coded_precision(frame: bytes) -> int | None:
+    """Bits of the first component of a JPEG 2000 stream; None where it is signed or its header cannot be followed."""
+    starts = frame.find(_JPEG_2000_START) + len(_JPEG_2000_START)
+    # SIZ: 2 bytes of length, 2 of capabilities, 32 of sizes, 2 of component count, then the first component's depth.
+    at = starts + 38
+    if starts < len(_JPEG_2000_START) or len(frame) <= at:
+        return None
+    return None if frame[at] & 0x80 else (frame[at] & 0x7F) + 1
+
+
 def has_end(frame: bytes) -> bool:
     """Whether a JPEG, JPEG-LS or JPEG 2000 stream is complete to its end marker."""
     return _END in frame[-_END_WITHIN:]

@@ -1,9 +1,10 @@
 """DICOM files to a grey plane, through pydicom and its pixel decoders."""
 
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from cxredge.imaging.dicom_file import (
     uid_name,
 )
 from cxredge.imaging.grey import GreyScale, LookupTable, Rescale, Window, WindowShape, to_grey
-from cxredge.imaging.plane import MAX_PIXELS, Plane
+from cxredge.imaging.jpeg_2000 import read_grey_jpeg_2000
+from cxredge.imaging.plane import MAX_PIXELS, Person, Plane, coloured_share
 from cxredge.imaging.quiet import DECODERS_QUIET
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -47,6 +49,10 @@ _DECODERS = {
 }
 # Only this one decodes JPEG Extended above 8 bits; its licence (GPL) keeps it out of what cxredge installs.
 _TWELVE_BIT_DECODERS = ("pylibjpeg",)
+_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+# These keep Python's lock while they decode, so that several at once would be no faster and only take more memory.
+_HOLD_PYTHON = ("gdcm", "pyjpegls")
+_ONE_AT_A_TIME = Lock()
 _PACKAGES = {
     "pillow": "pillow",
     "gdcm": "python-gdcm",
@@ -91,9 +97,10 @@ def read_dicom(path: Path) -> Plane:
         shape = _shape(source.header)
         frame, photometric = _decode(source, shape)
         scale = _grey_scale(source, shape)
-        aspect, tags = _pixel_aspect(source.header), _tags(source)
+        aspect, tags, person = _pixel_aspect(source.header), _tags(source), _person(source.header)
     pixels = to_grey(frame, scale) if shape.samples == 1 else _luminance(frame, photometric)
-    return Plane(pixels, shape.rows, shape.columns, aspect, tags)
+    coloured = 0.0 if shape.samples == 1 else _coloured(frame, photometric)
+    return Plane(pixels, shape.rows, shape.columns, aspect, tags, coloured, person)
 
 
 def _shape(header: Dataset) -> _Shape:
@@ -131,7 +138,11 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
     plugin = ""
     if decoder.is_encapsulated:
         plugin = _plugin(source.syntax, shape, decoder.available_plugins)
-        frame = encapsulate([read_encapsulated(source, shape.rows, shape.columns)])
+        coded = read_encapsulated(source, shape.rows, shape.columns)
+        if source.syntax in _JPEG_2000 and plugin == "pillow" and (pixels := _jpeg_2000(coded, shape)) is not None:
+            return pixels, shape.photometric
+        frame = encapsulate([coded])
+        del coded
     else:
         frame = read_native(source, shape.frame_bytes)
     options: dict[str, Any] = {
@@ -151,12 +162,19 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
         # The grey table masks unused bits itself, so the array can be the file's own bytes.
         options |= {"view_only": True, "correct_unused_bits": False}
     try:
-        array, properties = decoder.as_array(frame, index=0, raw=True, decoding_plugin=plugin, **options)
+        with _ONE_AT_A_TIME if plugin in _HOLD_PYTHON else nullcontext():
+            array, properties = decoder.as_array(frame, index=0, raw=True, decoding_plugin=plugin, **options)
     except Exception as error:
         raise_unless_content(error)
         detail = f"its pixels cannot be decoded as {syntax_name(source.syntax)}"
         raise FilmRefusedError(Refusal.DAMAGED, detail) from None
     return array, str(properties["photometric_interpretation"])
+
+
+def _jpeg_2000(coded: bytes, shape: _Shape) -> NDArray[Any] | None:
+    if shape.samples != 1 or shape.signed:
+        return None
+    return read_grey_jpeg_2000(coded, allocated=shape.bits_allocated, stored=shape.bits_stored)
 
 
 def _plugin(syntax: uid.UID, shape: _Shape, available: tuple[str, ...]) -> str:
@@ -174,6 +192,14 @@ def _luminance(frame: NDArray[np.uint8], photometric: str) -> NDArray[np.uint8]:
     if photometric.startswith("YBR_FULL"):
         return np.ascontiguousarray(frame[..., 0])
     return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).convert("L"))
+
+
+def _coloured(frame: NDArray[np.uint8], photometric: str) -> float:
+    if not photometric.startswith("YBR_FULL"):
+        return coloured_share(frame)
+    step = max(1, max(frame.shape[:2]) // 128)
+    sample = Image.fromarray(np.ascontiguousarray(frame[::step, ::step]), "YCbCr")
+    return coloured_share(np.asarray(sample.convert("RGB")))
 
 
 def _grey_scale(source: DicomSource, shape: _Shape) -> GreyScale:
@@ -262,6 +288,12 @@ def _tags(source: DicomSource) -> dict[str, str]:
         "sop_class": uid_name(_value(header, "SOPClassUID")),
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _person(header: Dataset) -> Person:
+    """Whose film it is. Kept out of `tags`, which reports may show."""
+    said = [_value(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate")]
+    return Person(*(str(value or "").strip() for value in said))
 
 
 def _age(header: Dataset) -> str:

@@ -1,7 +1,8 @@
 """A DICOM file to its header and the bytes of its one frame: complete, or refused.
 
 pydicom reads what is there and says little of what is missing, so every declared length is held against the file.
-Only the attributes in `HEADER` are read: no name, number or date of a patient ever becomes a value in memory.
+Only the attributes in `HEADER` are read. Of these, those that say who the patient is travel in `Person`, which is never
+printed and becomes a pseudonym before anything is stored.
 """
 
 import io
@@ -23,6 +24,7 @@ from cxredge.imaging.plane import MAX_PIXELS
 
 HEADER = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality"),
+    *("PatientID", "PatientName", "PatientBirthDate"),
     *("PatientAge", "PatientSex", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "PixelPaddingValue", "PixelPaddingRangeLimit"),

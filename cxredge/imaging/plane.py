@@ -8,9 +8,20 @@ from numpy.typing import NDArray
 
 # No detector is larger: a 43 x 43 cm plate at 0.1 mm is 4300 x 4300. Beyond it, a decompression bomb is likelier.
 MAX_PIXELS = 64_000_000
-# Below it a lung field is a handful of pixels.
-MIN_SIDE = 64
+# Half of what the network takes in. Reduced to it first, test films lose 0.007 of mean AUROC; at 64 pixels 0.03.
+MIN_SIDE = 112
+# A pixel whose channels differ by more than this many of 255 levels is coloured; compression tints grey ones by less.
+_TINT = 24
 _BAND = 64
+
+
+@dataclass(frozen=True, repr=False)
+class Person:
+    """Whose film it is, as the file says. Never printed: it reaches a result only as a pseudonym, unless asked for."""
+
+    patient_id: str = ""
+    name: str = ""
+    birth_date: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,8 @@ class Plane:
     rows, columns: the size the file declares; a decoder may already have reduced `pixels` below it.
     pixel_aspect: height of a pixel over its width (DICOM PS3.3 C.7.6.3.1.7, vertical over horizontal).
     tags: what the file says of itself, as far as a report or a check uses it; never trusted alone.
+    coloured: share of pixels that are clearly not grey, 0 to 1.
+    person: whose film the file says it is; None for a picture file.
     """
 
     pixels: NDArray[np.uint8]
@@ -28,6 +41,8 @@ class Plane:
     columns: int
     pixel_aspect: float = 1.0
     tags: dict[str, str] = field(default_factory=dict)
+    coloured: float = 0.0
+    person: Person | None = field(default=None, repr=False)
 
 
 def grey_window(values: NDArray[Any]) -> tuple[float, float]:
@@ -45,6 +60,21 @@ def is_blank(grey: NDArray[np.uint8]) -> bool:
     """Whether a plane shows nothing: 98 of 100 pixels lie within 8 grey levels of 255."""
     low, high = np.percentile(grey, (1, 99))
     return bool(high - low < 8)
+
+
+def is_saturated(grey: NDArray[np.uint8]) -> bool:
+    """Whether black and white have eaten the greys: fewer than a quarter of the pixels lie between 8 and 247.
+
+    Of 8,552 films of both training sources the lowest share is 0.34, and one in a thousand lies below 0.53.
+    """
+    return bool(np.mean((grey > 8) & (grey < 247)) < 0.25)
+
+
+def coloured_share(rgb: NDArray[np.uint8]) -> float:
+    """Share of pixels that are clearly not grey, looked at on a grid of at most some 128 x 128. rgb: uint8 [H, W, 3]."""
+    step = max(1, max(rgb.shape[:2]) // 128)
+    sample = rgb[::step, ::step]
+    return float(np.mean(sample.max(2).astype(np.int16) - sample.min(2) > _TINT))
 
 
 def look_up(table: NDArray[np.uint8], indices: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:

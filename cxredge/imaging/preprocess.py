@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxredge.errors import FilmRefusedError, Refusal
-from cxredge.imaging.plane import MIN_SIDE, Plane, is_blank
+from cxredge.imaging.plane import MIN_SIDE, Person, Plane, is_blank, is_saturated
 
 # Raised whenever the pixels that come out for the same file may change: caches and manifests carry it.
 VERSION = 1
 _SNIFF_BYTES = 132
+# Side of the coarse picture, in which a chest is told from a cropped, turned or inverted one.
+COARSE = 24
+# Coloured marks and letters on a film stay far below it.
+_MOST_COLOURED = 0.1
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"BM")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 
@@ -50,6 +54,8 @@ class Film:
     rows, columns: the size the file declares.
     box: left, top, width, height in `image` of the film proper; outside it lies the letterbox.
     tags: what the file says of itself (view, modality, body part, ...); tags can lie.
+    coarse: uint8 [24, 24], the film proper, squashed, before CLAHE; what `scan.framing` looks at.
+    person: whose film the file says it is.
     """
 
     image: NDArray[np.uint8]
@@ -57,6 +63,8 @@ class Film:
     columns: int
     box: tuple[int, int, int, int]
     tags: dict[str, str] = field(default_factory=dict)
+    coarse: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((COARSE, COARSE), np.uint8))
+    person: Person | None = field(default=None, repr=False)
 
 
 def read_film(path: Path, preprocessing: Preprocessing) -> Film:
@@ -89,8 +97,10 @@ def decode(path: Path, *, at_least: int) -> Plane:
 def prepare(plane: Plane, preprocessing: Preprocessing) -> Film:
     """Letterbox a plane to the network's size, then CLAHE where the model asks for it.
 
-    Raises FilmRefusedError for a plane that is too small or shows nothing.
+    Raises FilmRefusedError for a plane that is coloured, too small, burnt out or shows nothing.
     """
+    if plane.coloured > _MOST_COLOURED:
+        raise FilmRefusedError(Refusal.COLOUR, f"{plane.coloured:.0%} of its pixels are coloured")
     height = plane.rows * plane.pixel_aspect
     if min(height, plane.columns) < MIN_SIDE:
         raise FilmRefusedError(Refusal.TOO_SMALL, f"{plane.columns} x {plane.rows} pixels, a film needs {MIN_SIDE}")
@@ -104,6 +114,9 @@ def prepare(plane: Plane, preprocessing: Preprocessing) -> Film:
     film = np.asarray(picture)
     if is_blank(film):
         raise FilmRefusedError(Refusal.BLANK)
+    if is_saturated(film):
+        raise FilmRefusedError(Refusal.SATURATED)
+    coarse = np.asarray(picture.resize((COARSE, COARSE), Image.Resampling.BOX))
     if preprocessing.clahe:
         from cxredge.imaging.clahe import clahe
 
@@ -111,7 +124,8 @@ def prepare(plane: Plane, preprocessing: Preprocessing) -> Film:
     left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
     image = np.zeros((1, size, size), np.uint8)
     image[0, top : top + inner[1], left : left + inner[0]] = film
-    return Film(image, plane.rows, plane.columns, (left, top, *inner), plane.tags)
+    box = (left, top, *inner)
+    return Film(image, plane.rows, plane.columns, box, plane.tags, coarse, plane.person)
 
 
 def describe(preprocessing: Preprocessing) -> dict[str, Any]:

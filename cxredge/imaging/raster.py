@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cxredge.errors import FilmRefusedError, Refusal
-from cxredge.imaging.plane import MAX_PIXELS, Plane, grey_window, look_up
+from cxredge.imaging.plane import MAX_PIXELS, Plane, coloured_share, grey_window, look_up
 from cxredge.imaging.quiet import DECODERS_QUIET
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
@@ -17,6 +17,8 @@ TIFF_PHOTOMETRIC = 262
 WHITE_IS_ZERO = 0
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
+_GREY_MODES = ("1", "L", "LA", "La", "F", "I")
+_COLOUR_SIDE = 128
 
 
 def read_raster(path: Path, *, at_least: int) -> Plane:
@@ -30,6 +32,7 @@ def read_raster(path: Path, *, at_least: int) -> Plane:
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 loaded = _load(picture, at_least)
+            coloured = _coloured(loaded, file)
         except (FilmRefusedError, MemoryError):
             raise
         except UnidentifiedImageError:
@@ -44,17 +47,22 @@ def read_raster(path: Path, *, at_least: int) -> Plane:
             said = str(error).lower()
             early = isinstance(error, EOFError) or "truncated" in said or "unexpected end" in said
             raise FilmRefusedError(Refusal.ENDS_EARLY if early else Refusal.DAMAGED, _plain(error)) from None
-    return Plane(_grey(loaded.picture, white_is_zero=loaded.white_is_zero), loaded.rows, loaded.columns)
+    grey = _grey(loaded.picture, white_is_zero=loaded.white_is_zero)
+    return Plane(grey, loaded.rows, loaded.columns, coloured=coloured)
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A picture in memory, upright. rows, columns: as its header says, upright too."""
+    """A picture in memory, upright. rows, columns: as its header says, upright too.
+
+    colour_jpeg: whether the file holds colour that was not decoded.
+    """
 
     picture: Image.Image
     rows: int
     columns: int
     white_is_zero: bool
+    colour_jpeg: bool
 
 
 def _load(picture: ImageFile.ImageFile, at_least: int) -> _Loaded:
@@ -63,12 +71,27 @@ def _load(picture: ImageFile.ImageFile, at_least: int) -> _Loaded:
         raise FilmRefusedError(Refusal.TOO_LARGE, f"{columns} x {rows} pixels")
     if (pages := getattr(picture, "n_frames", 1)) > 1:
         raise FilmRefusedError(Refusal.MULTI_FRAME, f"{pages} pages")
+    colour_jpeg = picture.format == "JPEG" and picture.mode != "L"
     if picture.format == "JPEG":
         picture.draft("L", (at_least, at_least))
     if picture.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS:
         rows, columns = columns, rows
     white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
-    return _Loaded(ImageOps.exif_transpose(picture), rows, columns, white_is_zero)
+    return _Loaded(ImageOps.exif_transpose(picture), rows, columns, white_is_zero, colour_jpeg)
+
+
+def _coloured(loaded: _Loaded, file: BinaryIO) -> float:
+    """Share of clearly coloured pixels. file: the picture's, read again for a colour JPEG, of which only grey was decoded."""
+    if loaded.colour_jpeg:
+        file.seek(0)
+        with Image.open(file, formats=("JPEG",)) as again:
+            # An eighth of the size costs next to nothing and is enough to see colour.
+            again.draft(None, (_COLOUR_SIDE, _COLOUR_SIDE))
+            return coloured_share(np.asarray(again.convert("RGB")))
+    if loaded.picture.mode in _GREY_MODES or loaded.picture.mode.startswith("I;16"):
+        return 0.0
+    small = loaded.picture.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.NEAREST)
+    return coloured_share(np.asarray(small.convert("RGB")))
 
 
 def _grey(picture: Image.Image, *, white_is_zero: bool) -> NDArray[np.uint8]:

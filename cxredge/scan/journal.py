@@ -1,95 +1,171 @@
 """The run's memory: what was read, with which model, so that a second run goes on where the first stopped."""
 
+import base64
 import json
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
 from cxredge.errors import OutputError
 from cxredge.scan.discover import Found, printable
+from cxredge.scan.pseudonym import SALT_BYTES, own_salt
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS readings (
     path TEXT NOT NULL, read_with TEXT NOT NULL, size INTEGER, modified_ns INTEGER,
-    status TEXT NOT NULL, reading TEXT NOT NULL, thumbnail BLOB, heat_map BLOB,
+    status TEXT NOT NULL, reading TEXT NOT NULL, thumbnail BLOB, heat_maps TEXT, names_patient INTEGER NOT NULL,
     PRIMARY KEY (path, read_with)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secrets (salt BLOB NOT NULL);
 """
+# Raised when the columns change; an older journal is begun anew.
+_VERSION = 3
 # A power cut costs at most this much work; a commit a film would cost more than the inference.
 COMMIT_SECONDS = 0.5
+# Another scan may be about to end.
+_WAIT_SECONDS = 2.0
 
 
 class Journal:
-    """SQLite in write-ahead mode. Used from one thread.
+    """SQLite in write-ahead mode, held by one process at a time and used from one thread.
 
-    read_with: what a reading depends on besides the file (bundle, engine, cxredge); another value reads anew.
-    Raises OutputError when the folder cannot be written or the journal is damaged.
+    read_with: what a reading depends on besides the file (bundle, engine, cxredge); another value reads anew. It is set once
+    the engine is known, before anything is looked up.
+    salt: of the pseudonyms, the user's own where there is one. restart: forget earlier readings, and replace a journal that is
+    damaged.
+    Raises OutputError when the folder cannot be written, another scan writes there, or the journal is damaged.
     """
 
-    def __init__(self, file: Path, *, read_with: str) -> None:
-        self._read_with = read_with
+    def __init__(self, file: Path, *, restart: bool = False) -> None:
+        self.read_with = ""
+        self._file = file
         self._committed = time.monotonic()
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(file)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise OutputError(f"{file}: results cannot be written there ({error}); choose another --output") from None
+            self._db = self._open()
+        except sqlite3.DatabaseError as error:
+            damaged = not isinstance(error, sqlite3.OperationalError)
+            if not (damaged and restart):
+                raise self._unusable(error, damaged=damaged) from None
+            for part in ("", "-wal", "-shm"):
+                file.with_name(file.name + part).unlink(missing_ok=True)
+            self._db = self._open()
+        except OSError as error:
+            raise self._unusable(error) from None
+        with self._said():
+            if restart:
+                self._db.execute("DELETE FROM readings")
+                self._db.commit()
+            self.salt = own_salt() or self._kept_salt()
 
-    def known(self, film: Found) -> Reading | None:
-        """The earlier reading of this very file with this very model; None when it must be read (again)."""
-        size, modified = _fingerprint(film.path)
-        row = self._db.execute(
-            "SELECT reading FROM readings WHERE path=? AND read_with=? AND size IS ? AND modified_ns IS ? AND status != ?",
-            (_path(film), self._read_with, size, modified, Status.FAILED.value),
-        ).fetchone()
-        return None if row is None else _reading(row[0], film.name)
+    def _open(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._file, timeout=_WAIT_SECONDS)
+        try:
+            # Two scans into one folder would undo each other; without a shared-memory file it works on network shares too.
+            db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            # What is forgotten may name patients.
+            db.execute("PRAGMA secure_delete=ON")
+            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                db.execute("DROP TABLE IF EXISTS readings")
+                db.execute(f"PRAGMA user_version={_VERSION}")
+            db.executescript(_SCHEMA)
+            db.commit()
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
+
+    def _kept_salt(self) -> bytes:
+        """A salt of this folder alone, where the user's own cannot be kept."""
+        if self._db.execute("SELECT salt FROM secrets").fetchone() is None:
+            self._db.execute("INSERT INTO secrets VALUES (?)", (secrets.token_bytes(SALT_BYTES),))
+            self._db.commit()
+        return bytes(self._db.execute("SELECT salt FROM secrets").fetchone()[0])
+
+    def _unusable(self, error: Exception, *, damaged: bool = False) -> OutputError:
+        if damaged:
+            return OutputError(
+                f"{self._file}: the journal is damaged ({error}); add --restart to read every film again"
+            )
+        if "locked" in str(error):
+            return OutputError(f"{self._file}: another scan writes there; wait for it, or choose another --output")
+        return OutputError(f"{self._file}: results cannot be written there ({error}); choose another --output")
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """SQLite's errors as one that says what to do."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OutputError(
+                f"{self._file}: the journal cannot be written ({error}); is the disk full? Then run the same command to go on"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error, damaged=True) from None
+
+    def known(self, film: Found, *, heat_maps_too: bool = False) -> bool:
+        """Whether this very file was read with this very model, so that it need not be read again.
+
+        heat_maps_too: a reading of a flagged film whose maps were not asked for then does not count.
+        """
+        size, modified = fingerprint(film.path)
+        with self._said():
+            row = self._db.execute(
+                "SELECT heat_maps IS NULL AND thumbnail IS NOT NULL, reading FROM readings WHERE path=? AND read_with=?"
+                " AND size IS ? AND modified_ns IS ? AND status != ?",
+                (_path(film), self.read_with, size, modified, Status.FAILED.value),
+            ).fetchone()
+        if row is None:
+            return False
+        return not (heat_maps_too and row[0] and any(json.loads(row[1])["flags"].values()))
 
     def add(self, film: Found, reading: Reading, pictures: Pictures) -> None:
         """Remember a reading; committed every half second and at the end."""
-        size, modified = _fingerprint(film.path)
+        size, modified = fingerprint(film.path)
         row = (
-            _path(film), self._read_with, size, modified, reading.status.value, json.dumps(asdict(reading)),
-            pictures.thumbnail, pictures.heat_map,
+            _path(film), self.read_with, size, modified, reading.status.value, json.dumps(asdict(reading)),
+            pictures.thumbnail, _stored(pictures.heat_maps), bool(reading.patient_id or reading.patient_name),
         )  # fmt: skip
-        try:
-            self._db.execute("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-            if time.monotonic() - self._committed > COMMIT_SECONDS:
-                self.commit()
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"the journal cannot be written ({error}); is the disk full? Run the same command to go on"
-            ) from None
+        with self._said():
+            self._db.execute("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
 
     def commit(self) -> None:
-        self._db.commit()
+        """Make sure of what was added."""
+        with self._said():
+            self._db.commit()
         self._committed = time.monotonic()
 
-    def readings(self, films: list[Found]) -> Iterator[Reading]:
-        """The readings of these films, in their order."""
-        for film in films:
+    def reading(self, film: Found) -> Reading | None:
+        """The reading of a film with this model, under the name it is called by now; None when there is none."""
+        with self._said():
             row = self._db.execute(
-                "SELECT reading FROM readings WHERE path=? AND read_with=?", (_path(film), self._read_with)
+                "SELECT reading FROM readings WHERE path=? AND read_with=?", (_path(film), self.read_with)
             ).fetchone()
-            yield _reading(row[0], film.name)
+        return None if row is None else _reading(row[0], film.name)
 
-    def pictures(self, film: Found) -> tuple[bytes | None, bytes | None]:
-        """Thumbnail and heat map of a film, as JPEG."""
-        row = self._db.execute(
-            "SELECT thumbnail, heat_map FROM readings WHERE path=? AND read_with=?", (_path(film), self._read_with)
-        ).fetchone()
-        return (row[0], row[1]) if row else (None, None)
+    def pictures(self, film: Found) -> Pictures:
+        """What `add` was given for this film."""
+        with self._said():
+            row = self._db.execute(
+                "SELECT thumbnail, heat_maps FROM readings WHERE path=? AND read_with=?", (_path(film), self.read_with)
+            ).fetchone()
+        return Pictures(row[0], _loaded(row[1])) if row else Pictures()
 
-    def forget(self) -> None:
-        """Begin anew."""
-        self._db.execute("DELETE FROM readings")
+    def forget_patients(self) -> None:
+        """Drop every reading that carries a patient's name or number, of whatever model."""
+        with self._said():
+            self._db.execute("DELETE FROM readings WHERE names_patient")
         self.commit()
 
     def __enter__(self) -> "Journal":
@@ -99,15 +175,20 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Kept even when the run was interrupted: that is what the journal is for.
-        self._db.commit()
-        self._db.close()
+        try:
+            if error is None:
+                self.commit()
+            else:
+                # The first error is the one to tell.
+                with suppress(OutputError):
+                    self.commit()
+        finally:
+            with suppress(sqlite3.Error):
+                self._db.close()
 
 
-def _path(film: Found) -> str:
-    return printable(film.path.absolute().as_posix())
-
-
-def _fingerprint(path: Path) -> tuple[int | None, int | None]:
+def fingerprint(path: Path) -> tuple[int | None, int | None]:
+    """Size and time of last change; another one is another film."""
     try:
         stat = path.stat()
     except OSError:
@@ -115,6 +196,23 @@ def _fingerprint(path: Path) -> tuple[int | None, int | None]:
     return stat.st_size, stat.st_mtime_ns
 
 
+def _path(film: Found) -> str:
+    return printable(film.path.absolute().as_posix())
+
+
+def _stored(heat_maps: dict[str, bytes] | None) -> str | None:
+    if heat_maps is None:
+        return None
+    return json.dumps({finding: base64.b64encode(png).decode() for finding, png in heat_maps.items()})
+
+
+def _loaded(stored: str | None) -> dict[str, bytes] | None:
+    if stored is None:
+        return None
+    return {finding: base64.b64decode(png) for finding, png in json.loads(stored).items()}
+
+
 def _reading(stored: str, name: str) -> Reading:
     said = json.loads(stored)
-    return Reading(**{**said, "file": name, "status": Status(said["status"]), "priority": Priority(said["priority"])})
+    typed = {"status": Status(said["status"]), "priority": Priority(said["priority"]), "near": tuple(said["near"])}
+    return Reading(**{**said, "file": name, **typed})

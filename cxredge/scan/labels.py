@@ -2,11 +2,10 @@
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import LabelsError
@@ -68,20 +67,24 @@ def match(labels: dict[str, list[float]], files: Sequence[str]) -> dict[str, lis
 
 
 def judge(
-    readings: Sequence[Reading], labels: dict[str, list[float]], manifest: Manifest
+    readings: Iterable[Reading], labels: dict[str, list[float]], manifest: Manifest
 ) -> tuple[LabelledFinding, ...]:
     """AUROC, sensitivity and specificity of this run, per finding that the table labels. labels: as `match` returns."""
-    scored = [reading for reading in readings if reading.status is Status.OK and reading.file in labels]
-    truth: NDArray[np.float64] = np.array([labels[reading.file] for reading in scored]).reshape(len(scored), -1)
+    told, said = [], []
+    for reading in readings:
+        if reading.status is Status.OK and reading.file in labels:
+            told.append(labels[reading.file])
+            said.append([reading.probabilities[name] for name in manifest.names])
+    shape = len(told), len(manifest.names)
+    truth, scored = (np.array(values, np.float64).reshape(shape) for values in (told, said))
     rows = []
     for column, finding in enumerate(manifest.findings):
-        told = truth[:, column] if len(scored) else np.empty(0)
-        if np.isnan(told).all():
+        known, scores = truth[:, column], scored[:, column]
+        if np.isnan(known).all():
             continue
-        scores = np.array([reading.probabilities[finding.name] for reading in scored])
-        positives, negatives = int((told == 1).sum()), int((told == 0).sum())
+        positives, negatives = int((known == 1).sum()), int((known == 0).sum())
         if positives and negatives:
-            area, point = auroc_interval(told, scores), at_threshold(told, scores, finding.balanced.threshold)
+            area, point = auroc_interval(known, scores), at_threshold(known, scores, finding.balanced.threshold)
             rows.append(LabelledFinding(finding.name, positives, negatives, area, point))
         else:
             rows.append(LabelledFinding(finding.name, positives, negatives, None, None))

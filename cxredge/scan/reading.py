@@ -30,10 +30,15 @@ class Reading:
     """One film's row.
 
     file: path below the folder that was scanned, with forward slashes.
-    reason: code of a refusal or failure ("ends_early"); detail: the sentence for a person. Both empty when ok.
+    reason: code of a refusal or failure ("ends_early"), or "duplicate" for a scored film whose very picture the run holds twice.
+    detail: the sentence for a person on a refusal or failure. note: what a person should know of a scored film (its header
+    contradicts the picture, a finding lies just below its threshold, another file holds the same picture).
     probabilities, flags: per finding, in the model's order; empty unless ok.
     top_finding: the flagged finding that lies furthest above its operating point; empty when nothing is flagged.
-    decode_ms, infer_ms: wall time in milliseconds.
+    near: findings with evidence that lie just below their threshold, as near as compression moves a score.
+    patient: pseudonym, the same for films of the same patient wherever this user reads them; "" where the file names nobody.
+    patient_id, patient_name: as the file says, only when asked for (`--with-patient-ids`).
+    digest: of what the network saw; equal for equal pictures. decode_ms, infer_ms: wall time in milliseconds.
     """
 
     file: str
@@ -41,10 +46,16 @@ class Reading:
     priority: Priority
     reason: str = ""
     detail: str = ""
+    note: str = ""
     top_finding: str = ""
     probabilities: dict[str, float] = field(default_factory=dict)
     flags: dict[str, bool] = field(default_factory=dict)
+    near: tuple[str, ...] = ()
     view: str = ""
+    patient: str = ""
+    patient_id: str = ""
+    patient_name: str = ""
+    digest: str = ""
     decode_ms: float = 0.0
     infer_ms: float = 0.0
     model_sha256: str = ""

@@ -1,174 +1,213 @@
 """A whole scan: find the films, read them, keep the journal, write the results."""
 
-import os
+import hashlib
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from cxredge import __version__
-from cxredge.bundle import Bundle, Manifest, open_bundle
+from cxredge.bundle import open_bundle
 from cxredge.devices import peak_rss_mb, this_machine
 from cxredge.errors import DataError
-from cxredge.report.tables import write_csv, write_summary
-from cxredge.scan.decide import margin
+from cxredge.report.files import drop_unfinished
+from cxredge.report.tables import write_csv, write_json, write_summary
+from cxredge.scan.ahead import read_ahead
 from cxredge.scan.discover import Found, discover
 from cxredge.scan.journal import Journal
 from cxredge.scan.labels import judge, match, read_labels
-from cxredge.scan.reading import ORDER, Priority, Reading, Status
+from cxredge.scan.memory import give_back_freed_memory
+from cxredge.scan.reading import Reading, Status
 from cxredge.scan.scanner import Pictures, Scanner
-from cxredge.scan.summary import LabelledFinding, Latency, Summary
+from cxredge.scan.summarise import Clock, summarise
+from cxredge.scan.summary import LabelledFinding, Summary
+from cxredge.scan.worklist import Worklist
+
+if TYPE_CHECKING:
+    from cxredge.report.dicom_out import DicomWriter
 
 Tick = Callable[[int, int], None]
+# Films without a score that are named when a run is over.
+NAMED = 8
+
+
+class Options(TypedDict, total=False):
+    """What `Run` takes besides films and output folder; see there."""
+
+    model: str
+    trust: Path | None
+    labels: Path | None
+    restart: bool
+    workers: int | None
+    explain: bool
+    dicom_out: bool
+    with_patient_ids: bool
+    runtime: str | None
+    threads: int | None
+    say: Callable[[str], None]
 
 
 def scan(
-    roots: Sequence[Path],
-    output: Path,
-    *,
-    model: str = "chestxray14",
-    labels: Path | None = None,
-    restart: bool = False,
-    workers: int | None = None,
-    tick: Tick | None = None,
+    roots: Sequence[Path], output: Path, *, tick: Tick | None = None, **options: Unpack[Options]
 ) -> tuple[Summary, list[Reading]]:
-    """Read every film below `roots` and write results.csv, summary.json, report.html and journal.sqlite into `output`.
+    """Read every film below `roots` and write the results into `output`; options as `Run` takes them.
 
-    Films already read with this very model are taken over from the journal. workers: films read at once, one a core
-    unless told; decoding, inference and drawing overlap that way. tick: called with films done and films in all.
-    Returns the summary and the readings in the order of the worklist. Raises CxredgeError when the scan cannot run.
+    tick: called with films done and films in all. Returns the summary and the first few films without a score.
+    Raises CxredgeError when the scan cannot run.
     """
-    started = datetime.now().astimezone()
-    films = discover(roots, leave_out=[output, *([labels] if labels else [])])
-    if not films:
-        raise DataError(f"no files in {', '.join(str(root) for root in roots)}")
-    bundle = open_bundle(model)
-    # Wrong labels are said before an hour of reading, not after it.
-    labelled = match(read_labels(labels, bundle.manifest.names), [film.name for film in films]) if labels else None
-    with Scanner(bundle) as scanner, Journal(output / "journal.sqlite", read_with=_read_with(scanner)) as journal:
-        if restart:
-            journal.forget()
-        unread = [film for film in films if journal.known(film) is None]
-        wholes: list[float] = []
-        begin = time.perf_counter()
-        for done, (film, reading, pictures, whole) in enumerate(_read_all(scanner, unread, workers), start=1):
-            journal.add(film, reading, pictures)
-            if reading.status is Status.OK:
-                wholes.append(whole)
-            if tick is not None:
-                tick(len(films) - len(unread) + done, len(films))
-        seconds = time.perf_counter() - begin
-        journal.commit()
+    with Run(roots, output, **options) as run:
+        films = run.films()
+        if not films:
+            raise DataError(f"no files in {', '.join(str(root) for root in roots)}")
+        return run.update(films, tick=tick)
 
-        readings = in_order(journal.readings(films), bundle.manifest)
-        judged = judge(readings, labelled, bundle.manifest) if labelled is not None else ()
-        fresh = {film.name for film in unread}
-        summary = _summary(
-            bundle, scanner, roots, started, readings, [r for r in readings if r.file in fresh], wholes, seconds, judged
-        )
-        write_csv(output / "results.csv", readings, bundle.manifest.names)
-        by_name = {film.name: film for film in films}
+
+class Run:
+    """An output folder held open for a scan: results.csv, results.json, summary.json, report.html and journal.sqlite.
+
+    roots: films, or folders of them. model: a bundle's folder, archive or shipped name. trust: a public key that must have
+    signed it. labels: CSV that this run is to be judged by. restart: forget what an earlier run read. workers: films read at
+    once, one a core unless told. explain: heat maps of flagged findings, in the report and in `heatmaps/`. dicom_out:
+    Structured Reports and Secondary Captures of DICOM films in `dicom/`. with_patient_ids: results carry names and numbers of
+    patients. runtime, threads, say: as `Scanner` takes them.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        output: Path,
+        *,
+        model: str = "chestxray14",
+        trust: Path | None = None,
+        labels: Path | None = None,
+        restart: bool = False,
+        workers: int | None = None,
+        explain: bool = True,
+        dicom_out: bool = False,
+        with_patient_ids: bool = False,
+        runtime: str | None = None,
+        threads: int | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        give_back_freed_memory()
+        if dicom_out:
+            from cxredge.report.dicom_out import require_highdicom
+
+            require_highdicom()
+        self._roots, self._output, self._labels = roots, output, labels
+        self._explain = explain
+        self._dicom_out: DicomWriter | None = None
+        self._workers = workers or this_machine().cores
+        bundle = open_bundle(model, trust=trust)
+        self._manifest = bundle.manifest
+        if labels:
+            # Wrong labels are said before an hour of reading, not after it.
+            match(read_labels(labels, bundle.manifest.names), [film.name for film in self.films()])
+        self._journal = Journal(output / "journal.sqlite", restart=restart)
+        # The folder is ours alone now, so what is unfinished in it was left by a run that was killed.
+        drop_unfinished(output)
+        try:
+            self._scanner = Scanner(
+                bundle,
+                runtime=runtime,
+                threads=threads,
+                salt=self._journal.salt,
+                with_patient_ids=with_patient_ids,
+                say=say,
+            )
+            self._read_with = f"{bundle.sha256} {self._scanner.engine} cxredge {__version__}"
+            salted = hashlib.sha256(self._journal.salt).hexdigest()[:12]
+            self._journal.read_with = f"{self._read_with} {salted}{' with patients' if with_patient_ids else ''}"
+            if not with_patient_ids:
+                self._journal.forget_patients()
+            if dicom_out:
+                from cxredge.report.dicom_out import DicomWriter as Writer
+
+                self._dicom_out = Writer(output, bundle.manifest, read_with=self._read_with)
+        except BaseException as error:
+            self._journal.__exit__(type(error), error, None)
+            raise
+
+    def films(self) -> list[Found]:
+        """Every file below the roots, without what this run writes. Raises DataError for a missing root."""
+        return discover(self._roots, leave_out=[self._output, *([self._labels] if self._labels else [])])
+
+    def known(self, film: Found) -> bool:
+        """Whether a film, as it lies there now, has been read."""
+        return self._journal.known(film, heat_maps_too=self._explain)
+
+    def has(self, film: Found) -> bool:
+        """Whether there is a reading of a film, be it of what lay there before."""
+        return self._journal.reading(film) is not None
+
+    def update(
+        self, films: Sequence[Found], *, unread: Sequence[Found] | None = None, tick: Tick | None = None
+    ) -> tuple[Summary, list[Reading]]:
+        """Read what of these films has not been read, and write the results of all of them.
+
+        unread: which of them to read, where the caller knows. Returns the summary and the first few films without a score.
+        """
+        started, clock = datetime.now().astimezone(), Clock()
+        if unread is None:
+            unread = [film for film in films if not self.known(film)]
+        begin = time.perf_counter()
+        for film, (reading, pictures, whole_ms) in read_ahead(self._read, unread, self._workers):
+            self._journal.add(film, reading, pictures)
+            clock.add(reading, whole_ms)
+            if tick is not None:
+                tick(len(films) - len(unread) + clock.films, len(films))
+        clock.seconds = time.perf_counter() - begin
+        self._journal.commit()
+        return self.write(films, started=started, clock=clock)
+
+    def write(self, films: Sequence[Found], *, started: datetime, clock: Clock) -> tuple[Summary, list[Reading]]:
+        """Write the results of films that have all been read; each file takes the place of the old one only when whole."""
+        worklist, names = Worklist(self._journal, films, self._manifest), self._manifest.names
+        judged: tuple[LabelledFinding, ...] = ()
+        if self._labels:
+            labelled = match(read_labels(self._labels, names), [film.name for film in films])
+            judged = judge(worklist, labelled, self._manifest)
+        summary = summarise(self._scanner, self._roots, started, worklist, clock, judged)
+        write_csv(self._output / "results.csv", worklist, names, with_patients=self._scanner.with_patient_ids)
+        write_json(self._output / "results.json", worklist, summary)
         # Jinja takes 40 ms to import; nobody waits for it before the first film.
         from cxredge.report.html import write_report
 
-        write_report(
-            output,
-            summary=summary,
-            manifest=bundle.manifest,
-            readings=readings,
-            pictures=lambda name: journal.pictures(by_name[name]),
-        )
+        def pictures(name: str) -> Pictures:
+            stored = worklist.pictures(name)
+            return stored if self._explain else replace(stored, heat_maps=None)
+
+        if self._dicom_out:
+            films_read = ((worklist.found(reading.file).path, reading) for reading in worklist)
+            summary = replace(summary, dicom_out=self._dicom_out.write(films_read, pictures))
+        write_report(self._output, summary=summary, manifest=self._manifest, readings=worklist, pictures=pictures)
         # Last, so that the figure covers the whole run.
         summary = replace(summary, peak_rss_mb=peak_rss_mb())
-        write_summary(output / "summary.json", summary)
-    return summary, readings
+        write_summary(self._output / "summary.json", summary)
+        return summary, _without_score(worklist)
 
-
-def in_order(readings: Iterable[Reading], manifest: Manifest) -> list[Reading]:
-    """The worklist: most pressing first, within a priority the one whose top finding lies furthest above its threshold."""
-    findings = {finding.name: finding for finding in manifest.findings}
-
-    def pressing(reading: Reading) -> float:
-        top = reading.top_finding
-        return margin(reading.probabilities[top], findings[top]) if top else 0.0
-
-    return sorted(readings, key=lambda reading: (ORDER[reading.priority], -pressing(reading), reading.file))
-
-
-def _read_with(scanner: Scanner) -> str:
-    return f"{scanner.bundle.sha256} {scanner.engine} cxredge {__version__}"
-
-
-def _read_all(
-    scanner: Scanner, films: Sequence[Found], workers: int | None
-) -> Iterator[tuple[Found, Reading, Pictures, float]]:
-    """Readings as they come, in the order of the films; only a few films are in memory at once."""
-    workers = workers or this_machine().cores
-
-    def read(film: Found) -> tuple[Reading, Pictures, float]:
+    def _read(self, film: Found) -> tuple[Reading, Pictures, float]:
         begin = time.perf_counter()
-        reading, pictures = scanner.read_with_pictures(film.path, name=film.name)
+        reading, pictures = self._scanner.read_with_pictures(film.path, name=film.name, heat_maps_too=self._explain)
         return reading, pictures, (time.perf_counter() - begin) * 1000
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="film") as pool:
-        ahead: deque[tuple[Found, Future[tuple[Reading, Pictures, float]]]] = deque()
-        waiting = iter(films)
-        try:
-            while True:
-                while len(ahead) < 4 * workers and (film := next(waiting, None)) is not None:
-                    ahead.append((film, pool.submit(read, film)))
-                if not ahead:
-                    return
-                film, future = ahead.popleft()
-                yield (film, *future.result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._scanner.close()
+        self._journal.__exit__(kind, error, traceback)
 
 
-def _summary(
-    bundle: Bundle, scanner: Scanner, roots: Sequence[Path], started: datetime, readings: list[Reading],
-    fresh: list[Reading], wholes: list[float], seconds: float, labels: tuple[LabelledFinding, ...],
-) -> Summary:  # fmt: skip
-    manifest = bundle.manifest
-    statuses = Counter(reading.status for reading in readings)
-    priorities = Counter(reading.priority for reading in readings)
-    read = [reading for reading in fresh if reading.status is Status.OK]
-    return Summary(
-        folders=tuple(os.fspath(root) for root in roots),
-        started=started.isoformat(timespec="seconds"),
-        films=len(readings),
-        ok=statuses[Status.OK],
-        refused=statuses[Status.REFUSED],
-        failed=statuses[Status.FAILED],
-        resumed=len(readings) - len(fresh),
-        priorities={priority.value: priorities[priority] for priority in Priority},
-        reasons=dict(Counter(reading.reason for reading in readings if reading.reason)),
-        decode=Latency.of([reading.decode_ms for reading in read]),
-        inference=Latency.of([reading.infer_ms for reading in read]),
-        whole=Latency.of(wholes),
-        films_per_second=len(fresh) / seconds if fresh else None,
-        peak_rss_mb=peak_rss_mb(),
-        operating_point="balanced",
-        model={
-            "name": manifest.name,
-            "title": manifest.title,
-            "version": manifest.version,
-            "architecture": manifest.architecture,
-            "precision": manifest.precision,
-            "sha256": bundle.model_sha256,
-            "bundle_sha256": bundle.sha256,
-        },
-        runtime={
-            "name": scanner.runtime,
-            "version": scanner.engine.removeprefix(f"{scanner.runtime} "),
-            "threads": str(scanner.threads),
-            "self_test": f"passed on {scanner.self_test.films} films, mean |logit difference| {scanner.self_test.mean:.4f}",
-        },
-        device=this_machine().text,
-        drift=manifest.accuracy,
-        drift_by_finding={finding.name: finding.drift for finding in manifest.findings},
-        labels=labels,
-    )
+def _without_score(readings: Sequence[Reading]) -> list[Reading]:
+    """The first few of each kind, in the order of the worklist."""
+    named: dict[Status, list[Reading]] = {Status.REFUSED: [], Status.FAILED: []}
+    for reading in readings:
+        if reading.status is not Status.OK and len(named[reading.status]) < NAMED:
+            named[reading.status].append(reading)
+    return [*named[Status.REFUSED], *named[Status.FAILED]]

@@ -1,43 +1,81 @@
 """One film to one reading; the Python API and `cxredge scan` are the same code."""
 
+import hashlib
 import math
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.bundle import DEFAULT
-from cxredge.bundle.selftest import SelfTest, self_test_once
-from cxredge.devices import this_machine
-from cxredge.errors import BundleSchemaError, FilmFailedError, FilmRefusedError, Refusal, RuntimeMissingError
+from cxredge.errors import BundleSchemaError, FilmFailedError, FilmRefusedError
 from cxredge.imaging import Film, Preprocessing, read_film
-from cxredge.imaging.overlay import heat_map, thumbnail
-from cxredge.runtimes import MODULES, Artifact, Outputs, runtime
+from cxredge.imaging.overlay import thumbnail
+from cxredge.imaging.plane import Person
+from cxredge.runtimes import Outputs
 from cxredge.scan.decide import decide, probabilities_of
+from cxredge.scan.engine import Say, open_engine
+from cxredge.scan.explain import explain
+from cxredge.scan.gate import check
+from cxredge.scan.pseudonym import SALT_BYTES, own_salt, pseudonym
 from cxredge.scan.reading import Priority, Reading, Status
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """JPEG bytes for the report: the film, and the heat map of its top finding; None where there is none."""
+    """What the report shows of a film.
+
+    thumbnail: JPEG; None where there is no film. heat_maps: per explained finding a transparent PNG to be stretched over
+    the thumbnail, empty where no place stands out; None when they were not asked for.
+    """
 
     thumbnail: bytes | None = None
-    heat_map: bytes | None = None
+    heat_maps: dict[str, bytes] | None = None
+
+
+class _OfFilm(TypedDict):
+    """The fields of a reading that tell one film from another."""
+
+    view: str
+    patient: str
+    patient_id: str
+    patient_name: str
+    digest: str
 
 
 class Scanner:
     """A bundle, opened, verified and self-tested, ready to read films.
 
-    bundle: a folder, or the name of a shipped one. threads: of the engine per film. `read` may be called from several
-    threads at once. Raises the errors of `open_bundle`, RuntimeMissingError and SelfTestError.
+    bundle: a folder, a .zip or the name of a shipped one. trust: a public key that must have signed it. runtime: an engine,
+    such as "openvino" or "openvino:GPU"; the first of the bundle's order that can be trusted here unless told, and `notices`
+    says why others before it are not used. threads: of the engine per film. say: is told in a line of such notices and of
+    what takes long. salt: of the pseudonyms; the user's own unless told, as `cxredge scan` has it.
+    with_patient_ids: whether readings also carry the patient's number and name. `read` may be called from several threads at
+    once.
+    Raises the errors of `open_bundle`, RuntimeMissingError and SelfTestError.
 
     >>> with Scanner() as scanner:
     ...     print(scanner.read(Path("film.dcm")).priority)
     """
 
-    def __init__(self, bundle: str | Path | Bundle = DEFAULT, *, threads: int = 1) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    def __init__(
+        self,
+        bundle: str | Path | Bundle = DEFAULT,
+        *,
+        trust: Path | None = None,
+        runtime: str | None = None,
+        threads: int | None = None,
+        salt: bytes | None = None,
+        with_patient_ids: bool = False,
+        say: Say = lambda _line: None,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, trust=trust)
         manifest = self.bundle.manifest
         self.preprocessing = Preprocessing(size=manifest.preprocessing.size, clahe=manifest.preprocessing.clahe)
         if self.preprocessing.digest != manifest.preprocessing.digest:
@@ -45,25 +83,11 @@ class Scanner:
                 self.bundle.folder,
                 "was made for another version of the preprocessing; use the cxredge it was built with, or rebuild it",
             )
-        self.runtime = self._engine()
-        self.threads = threads
-        self._session = runtime(self.runtime).load(Artifact(self.runtime, self.bundle.model), threads)
-        self.engine = f"{self.runtime} {runtime(self.runtime).version()}"
-        self.self_test: SelfTest = self_test_once(
-            self.bundle, self._session, runtime=self.engine, processor=this_machine().processor
-        )
-
-    def _engine(self) -> str:
-        """The first engine of the manifest's order that is installed."""
-        reasons = []
-        for name in self.bundle.manifest.runtimes:
-            if name not in MODULES:
-                reasons.append(f"{name} is not known to this cxredge")
-            elif (reason := runtime(name).available()) is True:
-                return name
-            else:
-                reasons.append(reason)
-        raise RuntimeMissingError(f"no engine for {self.bundle.folder.name}: {'; '.join(reasons)}")
+        self.with_patient_ids = with_patient_ids
+        self._salt = salt or own_salt() or secrets.token_bytes(SALT_BYTES)
+        opened = open_engine(self.bundle, asked=runtime, threads=threads, say=say)
+        self.runtime, self.engine, self.threads = opened.name, opened.text, opened.threads
+        self.notices, self.self_test, self._session = opened.notices, opened.self_test, opened.session
 
     def read(self, path: str | Path, *, name: str | None = None) -> Reading:
         """Read one film. Never raises for a bad file: the reading says what is wrong with it.
@@ -72,17 +96,21 @@ class Scanner:
         """
         return self.read_with_pictures(Path(path), name=name)[0]
 
-    def read_with_pictures(self, path: Path, *, name: str | None = None) -> tuple[Reading, Pictures]:
-        """A reading and what the report shows of it: the film, and where the top finding's evidence lies."""
+    def read_with_pictures(
+        self, path: Path, *, name: str | None = None, heat_maps_too: bool = True
+    ) -> tuple[Reading, Pictures]:
+        """A reading and what the report shows of it: the film, and where the evidence for its findings lies."""
         name = name or path.name
         started = time.perf_counter()
+        film = None
         try:
             film = read_film(path, self.preprocessing)
             decoded = time.perf_counter()
             outputs = self._session.run(film.image[None])
-            self._check(outputs)
+            note = self._check(film, outputs)
         except FilmRefusedError as refused:
-            return self._unread(name, Status.REFUSED, refused.reason.code, _sentence(refused), started), Pictures()
+            unread = self._unread(name, Status.REFUSED, refused.reason.code, _sentence(refused), started)
+            return (unread if film is None else replace(unread, **self._of_film(film))), Pictures()
         except FilmFailedError as failed:
             return self._unread(name, Status.FAILED, "cannot_be_read_here", str(failed), started), Pictures()
         except OSError as error:
@@ -93,45 +121,54 @@ class Scanner:
                 name, Status.FAILED, "out_of_memory", "not enough memory to decode it", started
             ), Pictures()
         done = time.perf_counter()
-        reading = self._reading(name, film, outputs, (decoded - started) * 1000, (done - decoded) * 1000)
-        return reading, self._pictures(film, outputs, reading)
+        reading = self._reading(name, film, outputs, note, (decoded - started) * 1000, (done - decoded) * 1000)
+        heat_maps = explain(film, outputs, reading, self.bundle.manifest) if heat_maps_too else None
+        return reading, Pictures(thumbnail(film), heat_maps)
 
-    def _check(self, outputs: Outputs) -> None:
+    def _check(self, film: Film, outputs: Outputs) -> str:
+        """What a person should know of a film that passes; raises for one that does not, see `gate.check`."""
         if not all(math.isfinite(logit) for logit in outputs.logits[0].tolist()):
             raise FilmFailedError("the engine gave a number that is not finite")
-        gate = self.bundle.manifest.gate
-        if gate is None:
-            return
-        # Fails safe: without a distance that is a number, no film passes.
-        if outputs.atypicality is None or not math.isfinite(outputs.atypicality[0]):
-            raise FilmFailedError("the engine did not say how unlike the training films it is")
-        if outputs.atypicality[0] > gate.threshold:
-            times = outputs.atypicality[0] / gate.threshold
-            raise FilmRefusedError(
-                Refusal.NOT_A_CHEST_FILM, f"unlike the training films by {times:.2f} times the limit"
-            )
+        return check(film, _distance(outputs), self.bundle.manifest, self._far)
 
-    def _reading(self, name: str, film: Film, outputs: Outputs, decode_ms: float, infer_ms: float) -> Reading:
+    def _far(self, image: NDArray[np.uint8]) -> float:
+        far = _distance(self._session.run(image[None]))
+        return math.inf if far is None else far
+
+    def _reading(
+        self, name: str, film: Film, outputs: Outputs, note: str, decode_ms: float, infer_ms: float
+    ) -> Reading:
         probabilities = probabilities_of(outputs.logits[0], self.bundle.manifest)
         decision = decide(probabilities, self.bundle.manifest)
+        priority = decision.priority
+        if note and priority is Priority.ROUTINE:
+            # Header and picture contradict each other: one of them is wrong, and somebody has to find out which.
+            priority = Priority.REVIEW
+        near = f"just below the threshold: {', '.join(decision.near).replace('_', ' ')}" if decision.near else ""
         return Reading(
             file=name,
             status=Status.OK,
-            priority=decision.priority,
+            priority=priority,
+            note="; ".join(filter(None, (note, near))),
             top_finding=decision.top_finding,
             probabilities=probabilities,
             flags=decision.flags,
-            view=film.tags.get("view", ""),
+            near=decision.near,
             decode_ms=decode_ms,
             infer_ms=infer_ms,
-            model_sha256=self.bundle.model_sha256,
+            model_sha256=self.bundle.graph_sha256(self.runtime),
+            **self._of_film(film),
         )
 
-    def _pictures(self, film: Film, outputs: Outputs, reading: Reading) -> Pictures:
-        if not reading.top_finding:
-            return Pictures(thumbnail(film))
-        column = self.bundle.manifest.names.index(reading.top_finding)
-        return Pictures(thumbnail(film), heat_map(film, outputs.cam[0, column]))
+    def _of_film(self, film: Film) -> _OfFilm:
+        person = film.person or Person()
+        return {
+            "view": film.tags.get("view", ""),
+            "patient": pseudonym(film.person, self._salt),
+            "patient_id": person.patient_id if self.with_patient_ids else "",
+            "patient_name": person.name if self.with_patient_ids else "",
+            "digest": hashlib.blake2b(film.image.tobytes(), digest_size=16).hexdigest(),
+        }
 
     def _unread(self, name: str, status: Status, reason: str, detail: str, started: float) -> Reading:
         return Reading(
@@ -141,7 +178,7 @@ class Scanner:
             reason=reason,
             detail=detail,
             decode_ms=(time.perf_counter() - started) * 1000,
-            model_sha256=self.bundle.model_sha256,
+            model_sha256=self.bundle.graph_sha256(self.runtime),
         )
 
     def close(self) -> None:
@@ -155,6 +192,10 @@ class Scanner:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _distance(outputs: Outputs) -> float | None:
+    return None if outputs.atypicality is None else float(outputs.atypicality[0])
 
 
 def _sentence(refused: FilmRefusedError) -> str:

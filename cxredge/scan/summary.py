@@ -1,11 +1,13 @@
 """What a run amounts to: the content of `summary.json`, of the closing table and of the report's head."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cxredge.bundle.manifest import Accuracy
 from cxredge.metrics import Interval, OperatingPoint
+from cxredge.report.files import DicomOut
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Latency:
     n: int
 
     @classmethod
-    def of(cls, milliseconds: list[float]) -> "Latency | None":
+    def of(cls, milliseconds: Sequence[float]) -> "Latency | None":
         if not milliseconds:
             return None
         p50, p90, p99 = (float(x) for x in np.percentile(milliseconds, (50, 90, 99)))
@@ -41,6 +43,24 @@ class LabelledFinding:
 
 
 @dataclass(frozen=True)
+class PointInForce:
+    """Where a finding is flagged, with what that point did on validation films.
+
+    flagged_from, urgent_from: probabilities; urgent_from is None where the finding cannot make a film urgent.
+    near: how far below `flagged_from`, in log-odds, a score still makes a film `review`; 0 for an experimental finding, which
+    drives no priority.
+    """
+
+    finding: str
+    flagged_from: float
+    sensitivity: Interval
+    specificity: Interval
+    urgent_from: float | None
+    near: float
+    experimental: bool
+
+
+@dataclass(frozen=True)
 class Summary:
     """One run of `cxredge scan`.
 
@@ -50,6 +70,7 @@ class Summary:
     peak_rss_mb: of this process, in MB (10^6), None where unknown.
     model: name, title, version, precision, sha256. runtime: name, version, threads, artifact. device: machine, cores, memory.
     drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
+    dicom_out: what --dicom-out wrote; None without it. points: what the operating point in force means per finding.
     drift_by_finding: paired AUROC difference, compressed minus full precision, per finding, from the manifest.
     """
 
@@ -74,3 +95,5 @@ class Summary:
     drift: Accuracy
     drift_by_finding: dict[str, Interval]
     labels: tuple[LabelledFinding, ...] = ()
+    points: tuple[PointInForce, ...] = ()
+    dicom_out: DicomOut | None = None

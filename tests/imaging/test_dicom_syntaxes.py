@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread, uid
+from pydicom.data import get_testdata_file
+from pydicom.pixels import pixel_array
 from pydicom.pixels.decoders.base import JPEGExtended12BitDecoder, JPEGLosslessSV1Decoder
 
 from cxredge.errors import FilmFailedError, FilmRefusedError, Refusal
-from cxredge.imaging import Preprocessing, read_film
+from cxredge.imaging import Preprocessing, dicom, read_film
 from cxredge.imaging.dicom import read_dicom
 
 LOSSLESS = [
@@ -124,3 +126,13 @@ def test_colour_becomes_luminance(sample: Callable[[str], Path], name: str) -> N
     luminance = np.asarray(Image.fromarray(dcmread(sample(name)).pixel_array).convert("L"))
     off = np.abs(read_dicom(sample(name)).pixels.astype(int) - luminance)
     assert off.max() <= 2
+
+
+@pytest.mark.parametrize("name", ["RG1_J2KR", "RG1_J2KI", "RG3_J2KR", "RG3_J2KI", "693_J2KI", "MR2_J2KR", "JPEG2000"])
+def test_jpeg_2000_gives_the_values_that_pydicom_gives(name: str) -> None:
+    path = Path(str(get_testdata_file(f"{name}.dcm", download=False)))
+    dataset = dcmread(path)
+    with path.open("rb") as file:
+        source = dicom.open_dicom(path, file)
+        array, _photometric = dicom._decode(source, dicom._shape(source.header))
+    np.testing.assert_array_equal(array, pixel_array(dataset, raw=True, decoding_plugin="pillow"))

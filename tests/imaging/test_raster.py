@@ -161,3 +161,30 @@ def test_text_is_not_an_image(tmp_path: Path) -> None:
 def test_missing_file_is_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_film(tmp_path / "gone.png", Preprocessing())
+
+
+def coloured(film8: NDArray[np.uint8], tint: float) -> Image.Image:
+    """The film with its right half tinted blue."""
+    rgb = np.repeat(film8[..., None], 3, 2).astype(float)
+    rgb[:, 160:, :2] *= 1 - tint
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+def test_a_colour_picture_is_refused_and_a_grey_one_in_three_channels_is_not(
+    tmp_path: Path, film8: NDArray[np.uint8], suffix: str
+) -> None:
+    grey, blue = tmp_path / f"grey.{suffix}", tmp_path / f"blue.{suffix}"
+    coloured(film8, 0).save(grey)
+    coloured(film8, 0.8).save(blue)
+    read_film(grey, Preprocessing())
+    with pytest.raises(FilmRefusedError) as refused:
+        read_film(blue, Preprocessing())
+    assert refused.value.reason is Refusal.COLOUR
+
+
+def test_a_coloured_mark_on_a_film_does_not_refuse_it(tmp_path: Path, film8: NDArray[np.uint8]) -> None:
+    marked = coloured(film8, 0)
+    marked.paste((255, 230, 0), (5, 5, 60, 40))
+    marked.save(tmp_path / "marked.png")
+    read_film(tmp_path / "marked.png", Preprocessing())

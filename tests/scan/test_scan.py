@@ -1,18 +1,15 @@
 """The main job, as a clinic runs it: the command line over folders of real files."""
 
-import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from house import EXAMPLES, Cli
+from house import EXAMPLES, Cli, rows_of, without_times
 from pydicom.data import get_testdata_file
 
 from cxredge.bundle import Bundle
@@ -21,22 +18,14 @@ from cxredge.scan.reading import ORDER, Priority, Status
 from cxredge.scan.scanner import Scanner
 
 
-def rows_of(out: Path) -> list[dict[str, str]]:
-    with (out / "results.csv").open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
-
-
-def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{key: value for key, value in row.items() if not key.endswith("_ms")} for row in rows]
-
-
 def test_examples_are_read_into_the_documented_files(cli: Cli, tmp_path: Path, bundle: Bundle) -> None:
     started = time.perf_counter()
     run = cli("scan", EXAMPLES, "--output", "out")
     assert run.returncode == 0, run.stderr
     assert time.perf_counter() - started < 15
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {"results.csv", "summary.json", "report.html", "journal.sqlite"}
+    written = {"results.csv", "results.json", "summary.json", "report.html", "journal.sqlite", "heatmaps"}
+    assert {path.name for path in out.iterdir()} == written
     rows = rows_of(out)
     assert list(rows[0]) == columns(bundle.manifest.names)
     by_file = {row["file"]: row for row in rows}
@@ -178,36 +167,6 @@ def test_a_changed_film_is_read_again(cli: Cli, tmp_path: Path) -> None:
     after = without_times(rows_of(tmp_path / "out"))
     assert before != after
     assert len(after) == 1
-
-
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
-def test_a_stopped_scan_goes_on_and_ends_like_an_undisturbed_one(
-    cli: Cli, tmp_path: Path, stop: signal.Signals, code: int
-) -> None:
-    films = tmp_path / "films"
-    films.mkdir()
-    sources = sorted(path for path in EXAMPLES.iterdir() if path.suffix in {".jpg", ".jpeg", ".dcm", ".png"})
-    for i in range(400):
-        shutil.copy(sources[i % len(sources)], films / f"{i:03}{sources[i % len(sources)].suffix}")
-    running = subprocess.Popen(
-        cli.command("scan", films, "--output", "out", "--workers", "1"), cwd=tmp_path, env=cli.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    journal = tmp_path / "out" / "journal.sqlite-wal"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size > 100_000) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    running.send_signal(stop)
-    _, said = running.communicate()
-    assert running.returncode == code
-    assert "Traceback" not in said
-    if stop is signal.SIGINT:
-        assert "The same command goes on from here" in said
-    assert not (tmp_path / "out" / "results.csv").exists()
-    assert cli("scan", films, "--output", "out").returncode == 0
-    assert 0 < json.loads((tmp_path / "out" / "summary.json").read_text())["resumed"] < 400
-    assert cli("scan", films, "--output", "undisturbed").returncode == 0
-    assert without_times(rows_of(tmp_path / "out")) == without_times(rows_of(tmp_path / "undisturbed"))
 
 
 def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""`cxredge scan --watch`: read films as they arrive in a folder."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+
+from cxredge.errors import DataError
+from cxredge.scan.discover import Found
+from cxredge.scan.journal import fingerprint
+from cxredge.scan.reading import Reading
+from cxredge.scan.run import Run, Tick
+from cxredge.scan.summarise import Clock
+from cxredge.scan.summary import Summary
+
+# A file that has not changed for so long has arrived; a slower copy is read again once it has.
+SETTLED_SECONDS = 2.0
+# Network shares tell nobody of new files, and events can be lost anywhere, so the folders are looked through too.
+POLL_SECONDS, LOOK_AGAIN_SECONDS = 5.0, 30.0
+NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ncpfs",
+    "afs",
+    "9p",
+    "davfs",
+    "fuse.sshfs",
+    "fuse.davfs2",
+    "fuse.rclone",
+}
+
+Batch = Callable[[Summary, list[Reading]], None]
+
+
+class Arrivals:
+    """Which of the files there are whole: those that look the same as some seconds ago.
+
+    Two looks decide, not the file's own time: clocks of cameras and servers are wrong.
+    """
+
+    def __init__(self, settled: float = SETTLED_SECONDS) -> None:
+        self.settled = settled
+        self._seen: dict[Path, tuple[tuple[int | None, int | None], float]] = {}
+
+    def whole(self, films: Sequence[Found], now: float) -> list[Found]:
+        """Of these files, those that have not changed since a look at least `settled` seconds ago. now: monotonic seconds."""
+        found = []
+        for film in films:
+            looks = fingerprint(film.path)
+            before, since = self._seen.get(film.path, (None, now))
+            if before != looks:
+                since = now
+            self._seen[film.path] = (looks, since)
+            if now - since >= self.settled:
+                found.append(film)
+        return found
+
+
+def watch(
+    run: Run, roots: Sequence[Path], *, batch: Batch, stop: Event | None = None, tick: Tick | None = None
+) -> None:
+    """Read what lies below `roots`, then what arrives there, until `stop` is set or Ctrl-C is pressed.
+
+    What was read by then is in the results. batch: called when results have been written. A film that was read stays in the
+    results of this watch when its file is moved away. A folder that cannot be listed for a while, such as a share that is
+    offline, is tried again.
+    Raises DataError for a folder that is not there to begin with, OutputError when results cannot be written.
+    """
+    stop = stop or Event()
+    arrivals, kept = Arrivals(), dict[Path, Found]()
+    shown: dict[Path, object] = {}
+    run.films()
+    stale, wake = False, _wakes(roots, stop)
+    try:
+        while not stop.is_set():
+            films: list[Found] = []
+            # What is not there now may be there again in a moment.
+            with suppress(DataError):
+                films = run.films()
+            whole = arrivals.whole(films, time.monotonic())
+            new = {film.path: film for film in whole if shown.get(film.path) != fingerprint(film.path)}
+            if new:
+                looks = {path: fingerprint(path) for path in new}
+                kept |= new
+                stale = True
+                batch(
+                    *run.update(
+                        [*kept.values()], unread=[film for film in new.values() if not run.known(film)], tick=tick
+                    )
+                )
+                shown |= looks
+                stale = False
+            wake(arrivals.settled / 2 if len(whole) < len(films) else LOOK_AGAIN_SECONDS)
+    except KeyboardInterrupt:
+        read = [film for film in kept.values() if run.has(film)]
+        if stale and read:
+            batch(*run.write(read, started=datetime.now().astimezone(), clock=Clock()))
+
+
+def _wakes(roots: Sequence[Path], stop: Event) -> Callable[[float], None]:
+    """A function that returns when something below the roots changed, the seconds given are over, or `stop` is set."""
+    if any(on_network(root) for root in roots):
+        return lambda seconds: _sleep(stop, min(seconds, POLL_SECONDS))
+    from watchfiles import watch as changes
+
+    def events() -> Iterator[object]:
+        return changes(
+            *(root if root.is_dir() else root.parent for root in roots), stop_event=stop, debounce=200, step=100,
+            rust_timeout=250, yield_on_timeout=True, raise_interrupt=True, ignore_permission_denied=True, watch_filter=None,
+        )  # fmt: skip
+
+    try:
+        told = events()
+        next(told)
+    except (OSError, RuntimeError):
+        # Out of watches, or a folder that is not there yet.
+        return lambda seconds: _sleep(stop, min(seconds, POLL_SECONDS))
+
+    def wait(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not stop.is_set():
+            if next(told, None):
+                return
+
+    return wait
+
+
+def _sleep(stop: Event, seconds: float) -> None:
+    stop.wait(seconds)
+
+
+def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether a folder lies on a network share, which does not tell of new files. False where the system does not say."""
+    if not mounts.is_file():
+        return False
+    real = str(path.resolve())
+    kind, longest = "", -1
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _device, where, of_kind, *_ = [*line.split(" "), "", "", ""]
+        where = where.replace("\\040", " ")
+        if (real == where or real.startswith(where.rstrip("/") + "/")) and len(where) > longest:
+            kind, longest = of_kind, len(where)
+    return kind in NETWORK

@@ -1,0 +1,92 @@
+"""The readings of a run in the order in which somebody should look at them, fetched one by one: memory stays flat."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import overload
+
+from cxredge.bundle.manifest import Manifest
+from cxredge.scan.decide import margin
+from cxredge.scan.discover import Found
+from cxredge.scan.journal import Journal
+from cxredge.scan.reading import ORDER, Priority, Reading, Status
+from cxredge.scan.scanner import Pictures
+
+DUPLICATE = "duplicate"
+
+
+class Worklist(Sequence[Reading]):
+    """Most pressing first; within a priority the one whose top finding lies furthest above its threshold.
+
+    A film whose very picture the run holds under another name is scored like it and says so: none is left out, for one of
+    the two may bear the wrong patient's name. films: all of them read; in the order they were found, which decides whose copy
+    is whose. Only as long as the journal is open.
+    """
+
+    def __init__(self, journal: Journal, films: Sequence[Found], manifest: Manifest) -> None:
+        self._journal, self._films = journal, films
+        self._by_name = {film.name: film for film in films}
+        self._findings = {finding.name: finding for finding in manifest.findings}
+        self._twins: dict[int, int] = {}
+        firsts: dict[str, tuple[int, str]] = {}
+        keys: list[tuple[int, float, str, int]] = []
+        for number, film in enumerate(films):
+            reading = self._stored(film)
+            if reading.digest and reading.status is Status.OK:
+                first, patient = firsts.setdefault(reading.digest, (number, reading.patient))
+                if first != number:
+                    self._twins[number] = first
+                    if _mixed_up(patient, reading.patient):
+                        # Which of the two is right is not known, so both say so.
+                        self._twins.setdefault(first, number)
+                        keys[first] = self._key(first)
+            keys.append(self._key(number, reading))
+        keys.sort()
+        self._order = [number for *_, number in keys]
+
+    def _key(self, number: int, reading: Reading | None = None) -> tuple[int, float, str, int]:
+        film = self._films[number]
+        reading = self._marked(number, reading or self._stored(film))
+        top = reading.top_finding
+        pressing = margin(reading.probabilities[top], self._findings[top]) if top else 0.0
+        return ORDER[reading.priority], -pressing, film.name, number
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, place: int) -> Reading: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Reading]: ...
+    def __getitem__(self, place: int | slice) -> Reading | list[Reading]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        number = self._order[place]
+        return self._marked(number, self._stored(self._films[number]))
+
+    def pictures(self, name: str) -> Pictures:
+        """Thumbnail and heat maps of a film, by its name in the run."""
+        return self._journal.pictures(self._by_name[name])
+
+    def found(self, name: str) -> Found:
+        """Where a film lies, by its name in the run."""
+        return self._by_name[name]
+
+    def _stored(self, film: Found) -> Reading:
+        reading = self._journal.reading(film)
+        if reading is None:
+            raise LookupError(f"{film.name} was not read in this run")
+        return reading
+
+    def _marked(self, number: int, reading: Reading) -> Reading:
+        if number not in self._twins:
+            return reading
+        other = self._stored(self._films[self._twins[number]])
+        note, priority = f"the same picture as {other.file}", reading.priority
+        if _mixed_up(reading.patient, other.patient):
+            note += ", under another patient: one of the two is wrong"
+            priority = Priority.REVIEW if priority is Priority.ROUTINE else priority
+        return replace(reading, reason=DUPLICATE, note="; ".join(filter(None, (note, reading.note))), priority=priority)
+
+
+def _mixed_up(one: str, other: str) -> bool:
+    return bool(one and other and one != other)

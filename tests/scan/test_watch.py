@@ -1,0 +1,124 @@
+"""`--watch`: films are read as they arrive, whole ones only, and stopping it leaves the results written."""
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from house import EXAMPLES, Cli, rows_of
+
+from cxredge.scan.discover import Found
+from cxredge.scan.watch import Arrivals, on_network
+
+FILM, OTHER = EXAMPLES / "00028351_000.jpg", EXAMPLES / "00003400_003.jpg"
+Watcher = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def watcher(cli: Cli) -> Iterator[Watcher]:
+    running = []
+
+    def begin(*words: str | Path) -> "subprocess.Popen[str]":
+        command = cli.command("scan", *words, "--watch", "--output", "out")
+        running.append(
+            subprocess.Popen(
+                command, cwd=cli.folder, env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+        return running[-1]
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(out: Path, wanted: dict[str, str]) -> None:
+    """Until the results hold these files with these statuses."""
+    deadline, found = time.monotonic() + 40, None
+    while time.monotonic() < deadline:
+        if (out / "results.csv").exists():
+            found = {row["file"]: row["status"] for row in rows_of(out)}
+            if found == wanted:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"{found} instead of {wanted}")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_films_are_read_as_they_arrive_and_a_growing_one_once_it_is_whole(
+    watcher: Watcher, tmp_path: Path, stop: signal.Signals
+) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    shutil.copyfile(FILM, films / "first.jpg")
+    running = watcher(films)
+    wait_for(out, {"first.jpg": "ok"})
+    (films / "ward").mkdir()
+    whole = OTHER.read_bytes()
+    with (films / "ward/slow.jpg").open("wb") as growing:
+        for start in range(0, len(whole), len(whole) // 6):
+            growing.write(whole[start : start + len(whole) // 6])
+            growing.flush()
+            time.sleep(0.5)
+            assert {row["file"] for row in rows_of(out)} == {"first.jpg"}
+    wait_for(out, {"first.jpg": "ok", "ward/slow.jpg": "ok"})
+    # What was read stays, though its file is taken away; a new one comes beside it.
+    (films / "first.jpg").unlink()
+    (films / "note.txt").write_text("no film")
+    wait_for(out, {"first.jpg": "ok", "ward/slow.jpg": "ok", "note.txt": "refused"})
+    running.send_signal(stop)
+    _, said = running.communicate(timeout=20)
+    assert running.returncode == 0
+    assert "Traceback" not in said
+    assert "Stopped watching; the results are written" in said
+    assert (out / "report.html").exists()
+
+
+def test_stopping_in_the_middle_of_a_batch_writes_what_was_read(watcher: Watcher, tmp_path: Path) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    for i in range(300):
+        shutil.copyfile(EXAMPLES / "chest-cr.dcm", films / f"{i:03}.dcm")
+    running = watcher(films, "--workers", "1")
+    wal, deadline = out / "journal.sqlite-wal", time.monotonic() + 40
+    while not (wal.exists() and wal.stat().st_size > 100_000) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert "Traceback" not in said
+    assert 0 < len(rows_of(out)) < 300
+
+
+def test_a_folder_that_is_not_there_is_an_error(watcher: Watcher) -> None:
+    running = watcher("nowhere")
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert "no such file or folder" in said
+
+
+def test_a_file_has_arrived_when_two_looks_agree(tmp_path: Path) -> None:
+    file = tmp_path / "film.dcm"
+    file.write_bytes(b"1")
+    films, arrivals = [Found("film.dcm", file)], Arrivals(settled=2)
+    assert arrivals.whole(films, now=0) == []
+    assert arrivals.whole(films, now=1.9) == []
+    file.write_bytes(b"12")
+    assert arrivals.whole(films, now=2.1) == []
+    assert arrivals.whole(films, now=4.2) == films
+
+
+@pytest.mark.parametrize(
+    ("folder", "network"),
+    [("/mnt/share/films", True), ("/mnt/share 2/films", True), ("/mnt/shared", False), ("/", False)],
+)
+def test_network_shares_are_known_by_their_mount(tmp_path: Path, folder: str, network: bool) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/sda1 / ext4 rw 0 0\nserver:/x /mnt/share nfs4 rw 0 0\n//server/y /mnt/share\\0402 cifs rw 0 0\n"
+    )
+    assert on_network(Path(folder), mounts) is network
