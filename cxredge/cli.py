@@ -29,8 +29,20 @@ VERBS = {
     "verify": Verb(
         "cxredge.bundle.command:verify_command", "Check a bundle's files and test it on this machine.", CLINIC
     ),
+    "devices": Verb(
+        "cxredge.machine.command:devices_command", "List the devices models are built for, or detect this one.", CLINIC
+    ),
+    "doctor": Verb("cxredge.machine.command:doctor_command", "Is this machine fit to read films?", CLINIC),
+    "build": Verb("cxredge.compress.build_command:build_command", "Build a bundle for a named device.", LAB, "build"),
+    "keys": Verb("cxredge.bundle.command:keys_command", "Make a pair of keys to sign bundles with.", LAB),
     "train": Verb(
         "cxredge.train.command:train_command", "Train a full-precision network on published data sets.", LAB, "train"
+    ),
+    "evaluate": Verb(
+        "cxredge.train.evaluate_command:evaluate_command",
+        "Measure a model on films with known findings: AUROC, curves, subgroups.",
+        LAB,
+        "evaluate",
     ),
     "compress": Verb(
         "cxredge.compress.command:compress_command",
@@ -38,9 +50,15 @@ VERBS = {
         LAB,
         "compress",
     ),
+    "benchmark": Verb(
+        "cxredge.benchmarks.command:benchmark_command",
+        "Accuracy against latency, memory and size on this machine.",
+        LAB,
+        "benchmark",
+    ),
 }
 # Libraries of the lab; when one of them is missing, it is the extra that is missing.
-LAB_LIBRARIES = {"torch", "torchvision", "safetensors", "onnx", "onnxscript"}
+LAB_LIBRARIES = {"torch", "torchvision", "safetensors", "onnx", "onnxscript", "matplotlib"}
 
 
 def main() -> None:

@@ -27,7 +27,14 @@ class Refusal(Enum):
     TOO_SMALL = "too small to read"
     TOO_LARGE = "larger than any film"
     BLANK = "no image content"
+    SATURATED = "burnt out: hardly any grey between black and white"
+    COLOUR = "a colour picture, films are grey"
     NOT_A_CHEST_FILM = "does not look like a frontal chest film"
+    LATERAL = "a lateral view; the model knows frontal films only"
+    INVERTED = "black and white are swapped"
+    TURNED = "lies on its side or upside down"
+    CROPPED = "does not show the whole chest"
+    OUTSIDE_POPULATION = "the patient's age lies outside the model's range"
 
     @property
     def code(self) -> str:
@@ -53,6 +60,7 @@ class BundleError(CxredgeError):
     def __init__(self, bundle: Path | str, what: str) -> None:
         super().__init__(f"{bundle}: {what}")
         self.bundle = str(bundle)
+        self.what = what
 
 
 class BundleMissingError(BundleError):
@@ -67,8 +75,44 @@ class BundleHashError(BundleError):
     """A file of the bundle is not the file that was built."""
 
 
+class BundleTooNewError(BundleSchemaError):
+    """The manifest was written by a newer cxredge."""
+
+
 class BundleContentError(BundleError):
-    """A file is missing, is not listed, or leaves the bundle's folder."""
+    """The bundle does not hold what its manifest lists."""
+
+
+class BundleFileMissingError(BundleContentError):
+    """A file that the manifest lists is not there."""
+
+
+class BundleFileExtraError(BundleContentError):
+    """A file is there that the manifest does not list."""
+
+
+class BundlePathError(BundleContentError):
+    """A path, in the manifest, in the archive or by a link, leads out of the bundle."""
+
+
+class BundleExternalDataError(BundleContentError):
+    """A graph asks the engine to read a file of the sender's choosing."""
+
+
+class BundleArchiveError(BundleError):
+    """An archive that cannot be read, or that is not one bundle."""
+
+
+class BundleTooLargeError(BundleArchiveError):
+    """An archive that would unpack to more than any bundle holds."""
+
+
+class BundleSignatureError(BundleError):
+    """The signature asked for is missing, is of another key, or does not fit the bundle."""
+
+
+class KeyFileError(CxredgeError):
+    """A key that cannot be read, or that would be overwritten."""
 
 
 class SelfTestError(CxredgeError):
@@ -76,7 +120,11 @@ class SelfTestError(CxredgeError):
 
 
 class RuntimeMissingError(CxredgeError):
-    """An engine is not installed here; the message says how to install it."""
+    """An engine is not installed here, or cannot open the graph; the message says what to do."""
+
+
+class DeviceError(CxredgeError):
+    """A device profile that is not known, or has mistakes."""
 
 
 class DataError(CxredgeError):

@@ -20,6 +20,8 @@ def measured(bundle: Bundle) -> list[str]:
     cold = json.loads((RESULTS / "cold-start.json").read_text(encoding="utf-8"))
     again = json.loads((RESULTS / "recheck-chestxray14.json").read_text(encoding="utf-8"))
     odd = json.loads((RESULTS / "gate-odd-pictures.json").read_text(encoding="utf-8"))
+    maps = json.loads((RESULTS / "explain-cost.json").read_text(encoding="utf-8"))["folders"][0]
+    page = json.loads((RESULTS / "report-page.json").read_text(encoding="utf-8"))["reports"][-1]
     gate = bundle.manifest.gate
     assert gate is not None
     refused = ", ".join(f"{source} {100 * share.value:.1f} %" for source, share in gate.refused.items())
@@ -37,6 +39,9 @@ def measured(bundle: Bundle) -> list[str]:
         f"| pictures that are no chest film, refused | {odd['refused']} of {odd['pictures']} |",
         f"| cold start to the first result, median | {cold['median_s']:.2f} s"
         f" ({cold['ratio_to_bare_imports']:.1f} times the bare imports) |",
+        f"| heat maps' share of a scan's processor time, {maps['films']} films of 320 x 320, median of"
+        f" {len(maps['samples'])} pairs | {100 * maps['processor_share']:.1f} % |",
+        f"| a report of {page['films']} films opens in headless Chromium, median | {page['open_ms_median'] / 1000:.1f} s |",
         f"| peak memory of that process | {cold['peak_rss_mb']:.0f} MB |",
     ]
 
@@ -61,3 +66,9 @@ def test_cold_start_and_memory_were_measured_below_their_limits() -> None:
     assert cold["median_s"] <= 1.0
     assert cold["peak_rss_mb"] <= 160
     assert len(cold["samples"]) >= 10
+
+
+def test_heat_maps_cost_less_than_a_tenth_of_a_scan() -> None:
+    assert (
+        json.loads((RESULTS / "explain-cost.json").read_text(encoding="utf-8"))["folders"][0]["processor_share"] <= 0.1
+    )
