@@ -10,8 +10,10 @@ from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -20,12 +22,15 @@ from cxredge.compress.export import Contract, Trunk, export
 from cxredge.compress.gate import Gate
 from cxredge.compress.recipe import QuantizationAware
 from cxredge.devices import read_profile
+from cxredge.errors import CxredgeError
 from cxredge.runtimes import runtime
 from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork
 
 # Weight of the squared logit difference beside the cross-entropy against the parent's probabilities.
 LOGIT_SHARE = 0.05
+# Two products of such a weight with an 8-bit activation still fit into 16 bits.
+SEVEN_BITS = 64
 
 
 def train_quantized(
@@ -81,15 +86,51 @@ def train_quantized(
 
 
 def export_int8(trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path) -> None:
-    """Write the quantized trunk with head and gate as a portable QDQ graph whose weights are stored in 8 bits."""
+    """Write the quantized trunk with head and gate as a portable QDQ graph whose weights are stored in 8 bits.
+
+    Head and first convolution compute in float; the others are quantized.
+    """
     nncf = import_nncf()
     example = torch.zeros(1, 1, size, size, dtype=torch.uint8)
     stripped = nncf.strip(trunk.eval(), do_copy=True, example_input=example)
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch) / out.name
         export(Contract(stripped, head, gate), size, raw)
+        _take_the_image_as_it_is(raw)
         # Exported weights are floats that were rounded; folding stores them as the integers they stand for.
         runtime("onnxruntime").compile(raw, read_profile("generic"), out.parent)
+    keep_seven_bits(out)
+
+
+def keep_seven_bits(path: Path) -> None:
+    """Clip what training moved out of the seven bits: a few weights in ten thousand, by a step or two.
+
+    Depthwise convolutions may use all eight, see `widest_weight`.
+    """
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4 and tensor.dims[1] > 1:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(values.clip(-SEVEN_BITS, SEVEN_BITS), tensor.name))
+    onnx.save(model, path)
+
+
+def _take_the_image_as_it_is(path: Path) -> None:
+    """Remove the rounding before the first convolution: the film comes in 8 bits, and a second grid only moves its grey levels."""
+    model = onnx.load(path)
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    stem = next(node for node in model.graph.node if node.op_type == "Conv")
+    back = made_by[stem.input[0]]
+    rounding = made_by[back.input[0]]
+    if (rounding.op_type, back.op_type) != ("QuantizeLinear", "DequantizeLinear"):
+        raise CxredgeError(
+            f"{path.name}: the first convolution takes {rounding.op_type}, {back.op_type} where a rounding was due"
+        )
+    stem.input[0] = rounding.input[0]
+    model.graph.node.remove(back)
+    model.graph.node.remove(rounding)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
 
 
 def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: QuantizationAware) -> nn.Module:

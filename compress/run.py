@@ -95,7 +95,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
             )
             export_int8(trunk, head, gate, preprocessing.size, int8)
-            left_in_float = 0
+            left_in_float = 1
         else:
             say(f"Quantizing, {recipe.calibration_films} calibration films")
             chosen = _some(rng, taught, recipe.calibration_films)
