@@ -137,7 +137,8 @@ def priorities(out: Path) -> dict[str, str]:
 def test_what_tensorrt_refuses_is_why_its_graphs_are_made_anew(source: Bundle, cache: Path) -> None:
     refused, why = take(source.model, None)
     assert not refused
-    assert "zero point" in why.lower()
+    # What it meets first: activations around another zero, or a bias behind a DequantizeLinear.
+    assert "zero point" in why.lower() or "bias_dq" in why.lower()
     engine = read_profile("jetson").engine("tensorrt")
     with np.load(source.reference) as stored:
         graphs = Graphs(source, stored["images"], cache)
