@@ -1,6 +1,8 @@
 """OpenVINO says what ONNX Runtime says of the same films, from one bundle, and keeps the engines' contract."""
 
+import csv
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +15,10 @@ from house import EXAMPLES, Cli
 from numpy.typing import NDArray
 
 from cxredge.bundle import Bundle
+from cxredge.bundle.manifest import Finding
 from cxredge.devices import read_profile
 from cxredge.runtimes import Artifact, EngineError, Session, Tuning, runtime
+from cxredge.scan.decide import nearness
 
 pytest.importorskip("openvino", reason="an extra: pip install cxredge[openvino]")
 
@@ -29,19 +33,43 @@ def test_both_engines_agree_on_the_example_films(
     assert off.max() <= bundle.manifest.tolerance.largest
 
 
-def test_scan_reads_the_same_with_either_engine_of_one_bundle(cli: Cli, tmp_path: Path) -> None:
-    priorities = {}
+def test_scan_reads_the_same_with_either_engine_of_one_bundle(cli: Cli, tmp_path: Path, bundle: Bundle) -> None:
+    tables = {}
     for name in ("onnxruntime", "openvino"):
         run = cli("scan", EXAMPLES, "--output", name, "--runtime", name)
         assert run.returncode == 0, run.stderr
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["runtime"]["name"] == name
         assert "notice" not in summary["runtime"]
-        lines = (tmp_path / name / "results.csv").read_text().splitlines()
-        columns = lines[0].split(",")
-        rows = [dict(zip(columns, line.split(","), strict=False)) for line in lines[1:]]
-        priorities[name] = {row["file"]: (row["status"], row["priority"]) for row in rows}
-    assert priorities["onnxruntime"] == priorities["openvino"]
+        with (tmp_path / name / "results.csv").open(newline="") as lines:
+            tables[name] = {row["file"]: row for row in csv.DictReader(lines)}
+    one, other = tables["onnxruntime"], tables["openvino"]
+    assert one.keys() == other.keys()
+    for film in one:
+        assert one[film]["status"] == other[film]["status"]
+        if one[film]["status"] != "ok":
+            continue
+        logits = [{f: logit_of(rows[film][f"p_{f}"]) for f in bundle.manifest.names} for rows in (one, other)]
+        assert max(abs(logits[0][f] - logits[1][f]) for f in bundle.manifest.names) <= bundle.manifest.tolerance.largest
+        # Engines round differently: a film may change its place only where a threshold lies between what the two say.
+        same = one[film]["priority"] == other[film]["priority"]
+        assert same or any(
+            min(pair) <= border <= max(pair)
+            for finding in bundle.manifest.findings
+            if not finding.experimental
+            for pair in [(logits[0][finding.name], logits[1][finding.name])]
+            for border in borders_of(finding, bundle)
+        )
+
+
+def logit_of(probability: str) -> float:
+    return math.log(float(probability) / (1 - float(probability)))
+
+
+def borders_of(finding: Finding, bundle: Bundle) -> list[float]:
+    """The logits at which this finding changes a film's priority."""
+    balanced, specific = (logit_of(str(point.threshold)) for point in (finding.balanced, finding.specific))
+    return [balanced - nearness(finding, bundle.manifest), balanced, specific]
 
 
 def test_a_film_reads_the_same_alone_and_among_others(films: NDArray[np.uint8], load: Callable[..., Session]) -> None:
