@@ -27,6 +27,7 @@ from cxredge.imaging.dicom_file import (
 )
 from cxredge.imaging.grey import GreyScale, LookupTable, Rescale, Window, WindowShape, to_grey
 from cxredge.imaging.jpeg_2000 import read_grey_jpeg_2000
+from cxredge.imaging.jpeg_lossless import read_grey_jpeg_lossless, read_grey_jpeg_ls
 from cxredge.imaging.plane import MAX_PIXELS, Person, Plane, coloured_share
 from cxredge.imaging.quiet import DECODERS_QUIET
 
@@ -50,6 +51,7 @@ _DECODERS = {
 # Only this one decodes JPEG Extended above 8 bits; its licence (GPL) keeps it out of what cxredge installs.
 _TWELVE_BIT_DECODERS = ("pylibjpeg",)
 _JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+_JPEG_LOSSLESS = (uid.JPEGLossless, uid.JPEGLosslessSV1)
 # These keep Python's lock while they decode, so that several at once would be no faster and only take more memory.
 _HOLD_PYTHON = ("gdcm", "pyjpegls")
 _ONE_AT_A_TIME = Lock()
@@ -135,16 +137,9 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
         decoder = get_decoder(source.syntax)
     except NotImplementedError:
         raise FilmRefusedError(Refusal.UNSUPPORTED, f"pixels coded as {uid_name(source.syntax)}") from None
-    plugin = ""
-    if decoder.is_encapsulated:
-        plugin = _plugin(source.syntax, shape, decoder.available_plugins)
-        coded = read_encapsulated(source, shape.rows, shape.columns)
-        if source.syntax in _JPEG_2000 and plugin == "pillow" and (pixels := _jpeg_2000(coded, shape)) is not None:
-            return pixels, shape.photometric
-        frame = encapsulate([coded])
-        del coded
-    else:
-        frame = read_native(source, shape.frame_bytes)
+    plugin = _plugin(source.syntax, shape, decoder.available_plugins) if decoder.is_encapsulated else ""
+    lock = _ONE_AT_A_TIME if plugin in _HOLD_PYTHON else nullcontext()
+    frame = read_encapsulated(source, shape.rows, shape.columns) if plugin else read_native(source, shape.frame_bytes)
     options: dict[str, Any] = {
         "rows": shape.rows,
         "columns": shape.columns,
@@ -162,8 +157,11 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
         # The grey table masks unused bits itself, so the array can be the file's own bytes.
         options |= {"view_only": True, "correct_unused_bits": False}
     try:
-        with _ONE_AT_A_TIME if plugin in _HOLD_PYTHON else nullcontext():
-            array, properties = decoder.as_array(frame, index=0, raw=True, decoding_plugin=plugin, **options)
+        with lock:
+            if plugin and (pixels := _grey(frame, source.syntax, plugin, shape)) is not None:
+                return pixels, shape.photometric
+            coded = encapsulate([frame]) if plugin else frame
+            array, properties = decoder.as_array(coded, index=0, raw=True, decoding_plugin=plugin, **options)
     except Exception as error:
         raise_unless_content(error)
         detail = f"its pixels cannot be decoded as {syntax_name(source.syntax)}"
@@ -171,10 +169,21 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
     return array, str(properties["photometric_interpretation"])
 
 
-def _jpeg_2000(coded: bytes, shape: _Shape) -> NDArray[Any] | None:
+def _grey(coded: bytes, syntax: uid.UID, plugin: str, shape: _Shape) -> NDArray[Any] | None:
+    """Values of an unsigned grey frame, without the copies of the film that pydicom makes; None for what is left to it."""
     if shape.samples != 1 or shape.signed:
         return None
-    return read_grey_jpeg_2000(coded, allocated=shape.bits_allocated, stored=shape.bits_stored)
+    rows, columns, allocated, stored = shape.rows, shape.columns, shape.bits_allocated, shape.bits_stored
+    if plugin == "pillow" and syntax in _JPEG_2000:
+        return read_grey_jpeg_2000(coded, allocated=allocated, stored=stored)
+    if plugin == "pyjpegls":
+        return read_grey_jpeg_ls(coded, rows=rows, columns=columns, allocated=allocated)
+    if plugin == "gdcm" and syntax in _JPEG_LOSSLESS:
+        return read_grey_jpeg_lossless(
+            coded, syntax=str.__str__(syntax), photometric=shape.photometric,
+            rows=rows, columns=columns, allocated=allocated, stored=stored,
+        )  # fmt: skip
+    return None
 
 
 def _plugin(syntax: uid.UID, shape: _Shape, available: tuple[str, ...]) -> str:

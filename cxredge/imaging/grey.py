@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.imaging.plane import grey_window, is_blank, look_up
+from cxredge.imaging.plane import ROBUST, is_blank_histogram, look_up, quantiles
 
 # Enough pixels, on a grid, to judge a film's greys by.
 _SAMPLES = 250_000
@@ -123,19 +123,27 @@ def _table(scale: GreyScale, sample: NDArray[np.unsignedinteger]) -> NDArray[np.
     if scale.padding:
         low, high = scale.padding
         is_film = (stored < low) | (stored > high)
-    shown = sample[is_film[sample]]
+    # How often each pattern is shown stands for the film: no value is looked at twice.
+    shown = np.bincount(sample.reshape(-1), minlength=len(stored)) * is_film
     values = stored.astype(np.float64)
     if scale.modality:
         values = scale.modality(values)
     grey = _declared(values, scale)
-    if shown.size and (grey is None or is_blank(grey[shown])):
-        grey = _stretched(values, *grey_window(values[shown]))
-    if not shown.size or grey is None:
+    if shown.any() and (grey is None or _blank(grey, shown)):
+        order = values.argsort(kind="stable")
+        grey = _stretched(values, *quantiles(values[order], shown[order], ROBUST))
+    if not shown.any() or grey is None:
         return np.zeros(stored.shape, np.uint8)
     if scale.white_is_low:
         grey = 255 - grey
     grey[~is_film] = 0
     return grey
+
+
+def _blank(grey: NDArray[np.uint8], shown: NDArray[np.intp]) -> bool:
+    counts = np.zeros(256, np.intp)
+    np.add.at(counts, grey, shown)
+    return is_blank_histogram(counts)
 
 
 def _declared(values: NDArray[np.float64], scale: GreyScale) -> NDArray[np.uint8] | None:

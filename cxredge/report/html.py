@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_cache_path
+
 from cxredge.bundle.manifest import Finding, Manifest
 from cxredge.imaging.overlay import SCALE
 from cxredge.metrics import Interval
@@ -237,8 +239,17 @@ def _environment() -> "Environment":
     # Jinja is needed for this page alone; a film read from Python does not wait for it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from cxredge.report.compiled import KeptTemplates
+
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        bytecode_cache=KeptTemplates(
+            user_cache_path("cxredge", appauthor=False) / "templates", made_by=Path(__file__).resolve()
+        ),
     )
     environment.filters.update(
         score=score_text,

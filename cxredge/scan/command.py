@@ -1,13 +1,13 @@
 """`cxredge scan`."""
 
 import signal
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -107,14 +107,6 @@ def scan_command(
     if watch and labels:
         raise CxredgeError("--labels judges a finished run; run it once more without --watch")
     screen = Console(stderr=True)
-    bar = Progress(
-        TextColumn("Reading films"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=screen,
-        transient=True,
-    )
     options: Options = {
         "model": model,
         "trust": trust,
@@ -129,12 +121,7 @@ def scan_command(
         "say": lambda line: screen.print(line, markup=False, highlight=False, soft_wrap=True),
     }
     try:
-        with bar if screen.is_terminal else nullcontext():
-            task = bar.add_task("films", total=None)
-
-            def tick(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
-
+        with _bar(screen) if screen.is_terminal else nullcontext() as tick:
             if watch:
                 _watch(paths, output, options, tick, screen)
                 return
@@ -146,7 +133,18 @@ def scan_command(
     raise typer.Exit(1 if summary.failed else 0)
 
 
-def _watch(paths: list[Path], output: Path, options: Options, tick: Tick, screen: Console) -> None:
+@contextmanager
+def _bar(screen: Console) -> Iterator[Tick]:
+    """Films done, on a terminal; a service or a pipe loads none of it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("Reading films"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("films", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _watch(paths: list[Path], output: Path, options: Options, tick: Tick | None, screen: Console) -> None:
     """Read what arrives until Ctrl-C or SIGTERM, a line for each batch."""
     from cxredge.scan.watch import watch
 

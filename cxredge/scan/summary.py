@@ -23,7 +23,9 @@ class Latency:
     def of(cls, milliseconds: Sequence[float]) -> "Latency | None":
         if not milliseconds:
             return None
-        p50, p90, p99 = (float(x) for x in np.percentile(milliseconds, (50, 90, 99)))
+        # np.percentile imports masked arrays when it is first called, and the first film waits for that.
+        places = np.array([0.5, 0.9, 0.99]) * (len(milliseconds) - 1)
+        p50, p90, p99 = (float(x) for x in np.interp(places, np.arange(len(milliseconds)), np.sort(milliseconds)))
         return cls(p50, p90, p99, len(milliseconds))
 
 
