@@ -44,20 +44,22 @@ class OutsideGateError(CxredgeError):
     """No candidate lost little enough; nothing was written."""
 
     def __init__(self, build: Build) -> None:
+        judged = any(row.drift for row in build.candidates)
         super().__init__(
-            f"no candidate for {build.target} is inside the gate ({build.gate}); nothing was written. Give --data to measure"
-            " AUROC instead of agreement, compress the model anew, or raise the limit if you know what it costs"
+            f"no candidate for {build.target} is inside the gate ({build.gate}); nothing was written."
+            f" {'Compress' if judged else 'Give --data to measure AUROC instead of agreement, compress'} the model anew, or raise"
+            " the limit if you know what it costs"
         )
         self.build = build
 
 
 def build(
-    source: Bundle, profile: Profile, out: Path, *, data: Path | None = None, gate: Gate | None = None,
+    source: Bundle, profile: Profile, out: Path, *, data: Sequence[Path] = (), gate: Gate | None = None,
     key: Path | None = None, cache: Path, afresh: bool = False, say: Say = print, tick: Tick | None = None,
 ) -> Bundle:  # fmt: skip
     """Build a bundle for a device and write it to `out`, or write nothing.
 
-    data: a labelled data set; its training films calibrate and its official test films judge. Without, both are the bundle's
+    data: labelled data sets; their training films calibrate and their official test films judge. Without, both are the bundle's
     reference films. key: private key to sign with. cache: folder for graphs and for what was measured here of the very same
     files before, which is not measured again unless `afresh`. tick: steps of measuring done, and in all.
     Raises OutsideGateError with the table, DataError, KeyFileError and OutputError.
@@ -81,7 +83,7 @@ def build(
         for precision in engine.precisions:
             say(f"Making {engine.name} {precision}")
             plans.append((engine, precision, graphs.make(engine, precision, profile)))
-    checks = {plan[2].onnx: take(plan[2].onnx, profile.compute_capability)
+    checks = {plan[2].onnx: take(plan[2].onnx, profile.compute_capabilities)
               for plan in plans if isinstance(plan[2], Graph) and plan[0].name.startswith("tensorrt")}  # fmt: skip
 
     table = Table(plans, profile, machine, checks, films, source)
@@ -101,13 +103,13 @@ def build(
     return _write(source, record, table, plans, measured, arrays, out, key)
 
 
-def _films(source: Bundle, reference: NDArray[np.uint8], data: Path | None, cache: Path) -> Films:
+def _films(source: Bundle, reference: NDArray[np.uint8], data: Sequence[Path], cache: Path) -> Films:
     by_reference = f"the bundle's {len(reference)} reference films, the same that agreement is measured on"
-    if data is None:
+    if not data:
         return Films(reference, len(reference), None, reference, by_reference)
     record = source.manifest.preprocessing
     preprocessing = Preprocessing(size=record.size, clahe=record.clahe)
-    known = read_films([data], "all")
+    known = read_films(data, "all")
     test, train = known.split("test"), known.take(known.splits == "train")
     name = "+".join(sorted(set(test.sources)))
     told = labelled(test, source.manifest.names, f"{name} test")

@@ -13,9 +13,9 @@ from rich.table import Table
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.archive import write_archive
 from cxredge.bundle.built import Build
-from cxredge.bundle.bundle import DEFAULT
+from cxredge.bundle.bundle import DEFAULT, check_output
 from cxredge.cli import complain
-from cxredge.compress.build import OutsideGateError, build
+from cxredge.compress.build import OutsideGateError, Say, build
 from cxredge.compress.build_card import HEADINGS, cells, notes
 from cxredge.compress.candidates import KEPT
 from cxredge.compress.verdict import Gate
@@ -36,16 +36,22 @@ def build_command(
     ],
     model: Annotated[
         str,
-        typer.Option(help="A shipped model's name, or a bundle's folder or .zip, as `cxredge compress` writes them."),
+        typer.Option(
+            help="A shipped model's name, a bundle's folder or .zip, or the folder of a finished run, which is compressed first."
+        ),
     ] = DEFAULT,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Labelled films: a data set in its published layout, or a labels table with a `split` column. Its training films"
-            " calibrate, its test films judge by AUROC. Without: the bundle's reference films, which show agreement only.",
+            help="Labelled films: a data set in its published layout, or a labels table with a `split` column; repeat for each. Its"
+            " training films calibrate, its test films judge by AUROC. Without: the bundle's reference films, which show agreement"
+            " only. For a run: the data sets that it was trained on.",
             show_default=False,
         ),
     ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="For a run: the recipe to compress it by, a shipped one's name or a .toml file.")
+    ] = "chestxray14",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder to write; MODEL-TARGET unless told.", show_default=False),
@@ -72,10 +78,18 @@ def build_command(
     Example: `cxredge build --target jetson --archive --sign lab.key`
     """
     console = Console()
-    profile, source = _profile(target), _source(model)
+    cache = user_cache_path("cxredge", appauthor=False) / "build"
+
+    def say(text: str) -> None:
+        console.print(text, style="dim")
+
+    profile = _profile(target)
+    if output is not None and output.suffix == ".zip":
+        output, archive = output.with_suffix(""), True
+    if output is not None:
+        check_output(output)  # before a run is compressed, which takes long
+    source = _source(model, data or [], recipe, cache, say)
     out = output or Path(f"{source.manifest.name}-{profile.name}")
-    if out.suffix == ".zip":
-        out, archive = out.with_suffix(""), True
     gate = Gate(max_drift=max_drift, max_disagreement=max_disagreement)
     bar = Progress(TextColumn("Measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                    console=console, transient=True)  # fmt: skip
@@ -83,8 +97,7 @@ def build_command(
         with bar if console.is_terminal else nullcontext():
             task = bar.add_task("steps", total=None)
             made = build(
-                source, profile, out, data=data, gate=gate, key=sign, cache=user_cache_path("cxredge", appauthor=False) / "build",
-                afresh=afresh, say=lambda text: console.print(text, style="dim"),
+                source, profile, out, data=data or [], gate=gate, key=sign, cache=cache, afresh=afresh, say=say,
                 tick=lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
     except OutsideGateError as error:
@@ -116,13 +129,26 @@ def _profile(target: str) -> Profile:
     return profile
 
 
-def _source(model: str) -> Bundle:
-    if (Path(model) / "run.json").is_file():
+def _source(model: str, data: list[Path], recipe: str, cache: Path, say: Say) -> Bundle:
+    """The bundle to build from; a run's is made beside where we are, as `cxredge compress` would, and stays for the next device."""
+    run = Path(model)
+    if not (run / "run.json").is_file():
+        return open_bundle(model)
+    if not data:
         raise CxredgeError(
-            f"{model} is a training run; compress it first, then build from what that writes:"
-            f" cxredge compress {model} --data DATA -o {Path(model).name}-bundle"
+            f"{model} is a training run; to compress it, give the data sets it was trained on: --data DATA"
         )
-    return open_bundle(model)
+    try:
+        from cxredge.compress.recipe import read_recipe
+        from cxredge.compress.run import compress
+    except ModuleNotFoundError as error:
+        raise CxredgeError(
+            f'{model} is a training run, and compressing one needs {error.name}: pip install "cxredge[compress]"'
+        ) from None
+    check_output(out := Path(f"{run.resolve().name}-bundle"))
+    made = compress(run, data, read_recipe(recipe), out, cache=cache / "films", say=say)
+    say(f"Compressed to {made.folder}; for the next device: --model {made.folder}")
+    return made
 
 
 def _show(found: Build, console: Console) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 from cxredge.runtimes.tensorrt_build import check_graph
 
 
-def take(graph: Path, compute_capability: str | None) -> tuple[bool, str]:
+def take(graph: Path, capabilities: Sequence[str] = ()) -> tuple[bool, str]:
     """Whether TensorRT takes a graph, and in words what was tried or what it objects to.
 
-    compute_capability: of the target ("8.7"); None: the graph is only parsed. Where no TensorRT is installed nothing was
-    tried, which is no objection.
+    capabilities: of the target's GPU ("8.7"), or of those it may have; without any the graph is only parsed. Where no TensorRT
+    is installed nothing was tried, which is no objection.
     """
     child = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "cxredge.compress.legal", str(graph), compute_capability or ""],
+        [sys.executable, "-m", "cxredge.compress.legal", str(graph), *capabilities],
         capture_output=True,
         text=True,
         check=False,
@@ -29,17 +30,22 @@ def take(graph: Path, compute_capability: str | None) -> tuple[bool, str]:
     if found is None:
         return True, 'not parsed: no TensorRT library here (pip install "cxredge[tensorrt-rtx]" brings one that parses)'
     if not found["legal"]:
-        return False, f"{found['library']} refuses it: {found['refused'][0]}"
+        share = f"{100 * found['covered']:.0f} % of its nodes"
+        return False, f"{found['library']} takes {share} and refuses it: {found['refused'][0]}"
     types = ", ".join(f"{count} {kind}" for kind, count in sorted(found["convolutions"].items()))
-    if found["built_for"] is None:
-        return True, f"parsed by {found['library']} (convolutions: {types}); not built, not run"
-    nearest = "" if found["exact"] else f", the nearest to {compute_capability} it can build for"
+    if not found["built"]:
+        return True, f"every node parsed by {found['library']} (convolutions: {types}); not built, not run"
+    built = [f"{near} as the nearest to {wanted}" * (near != wanted) or near for wanted, near in found["built"].items()]
+    # Without the library's own functions and files around the reason.
+    failed = "".join(
+        f"; no engine for {wanted}: {why.split('] ')[-1].split('. In ')[0]}" for wanted, why in found["failed"].items()
+    )
     return True, (
-        f"parsed and built by {found['library']} for compute capability {found['built_for']}{nearest}"
-        f" (convolutions: {types}); not run"
+        f"every node parsed and engines built by {found['library']} for compute capability {', '.join(built)}"
+        f" (convolutions: {types}); not run{failed}"
     )
 
 
 if __name__ == "__main__":
-    checked = check_graph(Path(sys.argv[1]), sys.argv[2] or None)
+    checked = check_graph(Path(sys.argv[1]), sys.argv[2:])
     print("\n" + json.dumps(None if checked is None else asdict(checked)))

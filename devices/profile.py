@@ -38,8 +38,8 @@ class Profile:
     of a group with "|" one is enough. cores, memory_mb (10^6 bytes): None where they differ from machine to machine.
     engines: in the order to try them. threads: of the engine, for one film. spinning: whether waiting threads keep a core
     busy. arena: whether ONNX Runtime keeps freed memory. latency_budget_ms, memory_budget_mb: of one inference, and of the
-    whole process; what `build` warns about. compute_capability: of the GPU, as TensorRT counts ("8.7"); None without one, or
-    where it differs.
+    whole process; what `build` warns about. compute_capabilities: of the GPU, or of those it may have, as TensorRT counts
+    ("8.7"); none without one.
     notes: what a technician should know first. sources: figure -> where it comes from.
     """
 
@@ -58,7 +58,7 @@ class Profile:
     extensions: tuple[str, ...] = ()
     cores: Annotated[int, Field(ge=1)] | None = None
     memory_mb: Annotated[int, Field(gt=0)] | None = None
-    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")] | None = None
+    compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = ()
     notes: str = ""
 
     @model_validator(mode="after")
@@ -89,7 +89,7 @@ FIGURES = (
     "arena",
     "latency_budget_ms",
     "memory_budget_mb",
-    "compute_capability",
+    "compute_capabilities",
 )
 
 

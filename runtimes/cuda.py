@@ -4,7 +4,10 @@ Function names and signatures: NVIDIA, CUDA Driver API.
 """
 
 import ctypes
+import re
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,9 +21,9 @@ class CudaError(RuntimeError):
 
 
 class Cuda:
-    """The first GPU, through its driver. Raises CudaError where there is none."""
+    """The first GPU, through its driver. Raises CudaError where there is none. root: of the driver's files, for tests."""
 
-    def __init__(self, library: Any = None) -> None:
+    def __init__(self, library: Any = None, root: Path = Path("/")) -> None:
         self._library = library or _driver()
         self._call("cuInit", 0)
         number, version = ctypes.c_int(), ctypes.c_int()
@@ -31,7 +34,7 @@ class Cuda:
         self._call("cuDriverGetVersion", ctypes.byref(version))
         self.name = name.value.decode(errors="replace")
         self.capability = f"{self._attribute(COMPUTE_MAJOR)}.{self._attribute(COMPUTE_MINOR)}"
-        self.driver = f"{version.value // 1000}.{version.value % 1000 // 10}"
+        self.driver = f"{version.value // 1000}.{version.value % 1000 // 10}{_driver_build(root)}"
         self._context = ctypes.c_void_p()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self.use()
@@ -88,6 +91,18 @@ class Cuda:
             word = ctypes.c_char_p()
             self._library.cuGetErrorName(code, ctypes.byref(word))
             raise CudaError(f"{function}: {(word.value or b'error').decode()} ({code})")
+
+
+def _driver_build(root: Path) -> str:
+    """Which build the driver is: it may change while its CUDA version stays. Empty where no file tells (Windows)."""
+    for name, pattern in (
+        ("proc/driver/nvidia/version", r"Module.*?\s(\d+\.[\d.]+)"),
+        ("etc/nv_tegra_release", r"(R\d+) .*?REVISION: ([\d.]+)"),
+    ):
+        with suppress(OSError):
+            if said := re.search(pattern, (root / name).read_text(encoding="utf-8", errors="replace")):
+                return f", {'.'.join(said.groups())}"
+    return ""
 
 
 def _driver() -> Any:

@@ -5,6 +5,7 @@ GPU, one version and one driver, so it is built on the device at first use and k
 TensorRT for RTX; its functions hand their library's name down to these.
 """
 
+import re
 import shutil
 import sys
 import threading
@@ -24,6 +25,8 @@ from cxredge.runtimes.tensorrt_build import MAX_BATCH, build_engine, check_graph
 NAME = "tensorrt"
 NEEDS = 10
 JETSON = Path("/etc/nv_tegra_release")
+# Jetson Linux before the first with a Python for cxredge -> its JetPack, and the one Python that its TensorRT is made for.
+OLD_JETPACKS = {"R32": ("4", "3.6"), "R34": ("5", "3.8"), "R35": ("5", "3.8"), "R36": ("6", "3.10")}
 EXTRA = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
@@ -61,7 +64,7 @@ def compile(onnx_path: Path, profile: Settings, out: Path, library: str = NAME) 
     """
     del profile  # a graph fits every GPU, an engine only one
     out.mkdir(parents=True, exist_ok=True)
-    if (checked := check_graph(onnx_path, None, library)) is not None and not checked.legal:
+    if (checked := check_graph(onnx_path, library=library)) is not None and not checked.legal:
         raise EngineError(f"{onnx_path.name}: {checked.library} refuses the graph: {checked.refused[0]}")
     if (out / "model.onnx").resolve() != onnx_path.resolve():
         shutil.copyfile(onnx_path, out / "model.onnx")
@@ -113,14 +116,21 @@ def _title(library: str) -> str:
 
 
 def _how_to_install(library: str) -> str:
-    if JETSON.exists():
-        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not JETSON.exists():
+        return f'install it: pip install "cxredge[{EXTRA[library]}]"'
+    if library == "tensorrt_rtx":
+        return "it is for RTX cards; a Jetson takes TensorRT"
+    release = re.search(r"R\d+", JETSON.read_text(encoding="utf-8", errors="replace"))
+    if old := OLD_JETPACKS.get(release[0] if release else ""):
         return (
-            "on a Jetson it comes with JetPack, not from pip: sudo apt install nvidia-jetpack, then make the virtual environment"
-            f" with the system's python3 and --system-site-packages (this is Python {here}; JetPack 7.2 has it for 3.12,"
-            " JetPack 6 for 3.10, on which cxredge does not run)"
+            f"this Jetson's JetPack {old[0]} has it for Python {old[1]} only, and cxredge needs 3.11 or newer; without it the CPU"
+            " reads, through ONNX Runtime. For the GPU an Orin needs JetPack 7.2 or newer, which has it for Python 3.12"
         )
-    return f'install it: pip install "cxredge[{EXTRA[library]}]"'
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return (
+        "on a Jetson it comes with JetPack, not from pip: sudo apt install nvidia-jetpack, then make the virtual environment"
+        f" with the system's python3 and --system-site-packages (this is Python {here}, JetPack 7 has it for 3.12)"
+    )
 
 
 class TensorRtSession:

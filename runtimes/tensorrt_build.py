@@ -3,10 +3,9 @@
 Networks are strongly typed: every type is what the graph says (QDQ, FP16, FP32), as TensorRT 11 has it anyway.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -25,9 +24,9 @@ class GraphCheck:
 
     library: name and version that checked it. legal: its parser takes every node. refused: why not, a line a node.
     operators: how many of each kind the graph has; covered: share of its nodes that TensorRT runs, 0 to 1.
-    convolutions: how many run in which type ("int8", "fp16", "fp32"). built_for: compute capability that an engine was
-    built for; None when none was. exact: whether that is the one asked for. engine_bytes, build_s: of that engine.
-    warnings: of the library, and ours on precision.
+    convolutions: how many run in which type ("int8", "fp16", "fp32"). built: compute capability asked for -> the nearest
+    that an engine was built for. failed: capability asked for -> why none could be. warnings: of the library, and ours on
+    precision.
     """
 
     library: str
@@ -36,11 +35,9 @@ class GraphCheck:
     operators: dict[str, int]
     covered: float
     convolutions: dict[str, int]
-    built_for: str | None
-    exact: bool
-    engine_bytes: int | None
-    build_s: float | None
     warnings: tuple[str, ...]
+    built: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 class Logger:
@@ -54,10 +51,11 @@ class Logger:
         return self.problems[-1] if self.problems else "it said nothing"
 
 
-def check_graph(onnx_path: Path, compute_capability: str | None, library: str | None = None) -> GraphCheck | None:
-    """Parse a graph and, with a compute capability such as "8.7", build an engine for it or for the nearest known one.
+def check_graph(onnx_path: Path, capabilities: Sequence[str] = (), library: str | None = None) -> GraphCheck | None:
+    """Parse a graph and build an engine for each compute capability such as "8.7", or for the nearest known one.
 
-    library: "tensorrt" or "tensorrt_rtx"; the first that is installed unless told. None where none is.
+    A graph that can be built for none of those asked for is not legal. library: "tensorrt" or "tensorrt_rtx"; the first that
+    is installed unless told. None where none is.
     """
     found = library or next((name for name in LIBRARIES if _installed(name)), None)
     if found is None or not _installed(found):
@@ -72,16 +70,16 @@ def check_graph(onnx_path: Path, compute_capability: str | None, library: str | 
     convolutions = _convolutions(trt, network) if legal else {}
     if convolutions.get("fp32") and len(convolutions) > 1:
         warnings.append(f"{convolutions['fp32']} of {sum(convolutions.values())} convolutions stay in FP32")
-    built_for = plan = began = None
-    if legal and compute_capability is not None:
-        built_for = _nearest(trt, compute_capability)
-        if built_for is None:
-            warnings.append(f"{found} builds for the GPU at hand only, so nothing was built for {compute_capability}")
+    built, failed = dict[str, str](), dict[str, str]()
+    for wanted in capabilities if legal else ():
+        if (nearest := _nearest(trt, wanted)) is None:
+            warnings.append(f"{found} builds for the GPU at hand only, so nothing was built for {wanted}")
+        elif _build(trt, builder, network, capability=nearest) is not None:
+            built[wanted] = nearest
         else:
-            began = time.monotonic()
-            plan = _build(trt, builder, network, capability=built_for)
-            if plan is None:
-                legal, refused = False, (f"the builder failed: {log.last()}",)
+            failed[wanted] = log.last()
+    if failed and not built:
+        legal, refused = False, (f"the builder failed: {log.last()}",)
     return GraphCheck(
         library=f"{found} {trt.__version__}",
         legal=legal,
@@ -91,11 +89,9 @@ def check_graph(onnx_path: Path, compute_capability: str | None, library: str | 
         else {},
         covered=covered,
         convolutions=convolutions,
-        built_for=built_for if plan is not None else None,
-        exact=built_for == compute_capability,
-        engine_bytes=None if plan is None else plan.nbytes,
-        build_s=None if plan is None or began is None else time.monotonic() - began,
         warnings=tuple(warnings),
+        built=built,
+        failed=failed,
     )
 
 

@@ -1,4 +1,8 @@
-"""TensorRT for RTX: NVIDIA's desktop and laptop cards from Turing on. The same as `tensorrt_`, with its own library."""
+"""TensorRT for RTX: NVIDIA's desktop and laptop cards from Ampere on. The same as `tensorrt_`, with its own library.
+
+On Turing, which the library knows too, it has no float32 matrix product, and the graphs have one. It times no kernels while it
+builds; it compiles them at each start, since its runtime cache cannot be tried without a card and is left alone.
+"""
 
 from pathlib import Path
 from typing import Literal

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from cxredge.bundle import Bundle
+from cxredge.bundle.archive import MAX_BYTES, MAX_FILES
 
 
 def copy_of(bundle: Bundle, where: Path) -> Path:
@@ -77,4 +78,27 @@ def declare(archive: Path, name: str, size: int) -> Path:
             if content[at + name_at : at + name_at + len(name)] == name.encode():
                 struct.pack_into("<I", content, at + size_at, size)
     archive.write_bytes(bytes(content))
+    return archive
+
+
+def bomb_of_many(folder: Path, archive: Path) -> Path:
+    return packed(folder, archive, more={f"{i}.txt": b"" for i in range(MAX_FILES)})
+
+
+def bomb_of_size(folder: Path, archive: Path) -> Path:
+    return declare(packed(folder, archive, more={"zeros": bytes(1000)}), "zeros", MAX_BYTES)
+
+
+def bomb_of_names(folder: Path, archive: Path) -> Path:
+    """So many entries that their list alone fills the memory."""
+    return packed(folder, archive, more={f"{'x' * 60}{i}": b"" for i in range(10_000)})
+
+
+def liar(folder: Path, archive: Path) -> Path:
+    return declare(packed(folder, archive, more={"zeros": bytes(1_000_000)}), "zeros", 10)
+
+
+def cut_off(folder: Path, archive: Path) -> Path:
+    packed(folder, archive)
+    archive.write_bytes(archive.read_bytes()[:-1000])
     return archive

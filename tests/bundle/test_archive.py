@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 from house import EXAMPLES, Cli
-from tamper import LINK, declare, external_data, flip_a_byte, packed, rewrite
+from tamper import (
+    LINK,
+    bomb_of_many,
+    bomb_of_names,
+    bomb_of_size,
+    cut_off,
+    external_data,
+    flip_a_byte,
+    liar,
+    packed,
+    rewrite,
+)
 
 from cxredge.bundle import Bundle, open_bundle
-from cxredge.bundle.archive import MAX_BYTES, MAX_FILES, unpacked, write_archive
+from cxredge.bundle.archive import MAX_FILES, unpacked, write_archive
 from cxredge.errors import (
     BundleArchiveError,
     BundleExternalDataError,
@@ -65,29 +76,6 @@ def test_an_archive_opens_as_the_folder_it_was_made_of_and_is_unpacked_once(
 
 def test_an_archive_packed_by_hand_with_its_folder_around_it_opens(bundle: Bundle, tmp_path: Path) -> None:
     assert open_bundle(packed(bundle.folder, tmp_path / "hand.zip", inside="my model/")).sha256 == bundle.sha256
-
-
-def bomb_of_many(folder: Path, archive: Path) -> Path:
-    return packed(folder, archive, more={f"{i}.txt": b"" for i in range(MAX_FILES)})
-
-
-def bomb_of_size(folder: Path, archive: Path) -> Path:
-    return declare(packed(folder, archive, more={"zeros": bytes(1000)}), "zeros", MAX_BYTES)
-
-
-def bomb_of_names(folder: Path, archive: Path) -> Path:
-    """So many entries that their list alone fills the memory."""
-    return packed(folder, archive, more={f"{'x' * 60}{i}": b"" for i in range(10_000)})
-
-
-def liar(folder: Path, archive: Path) -> Path:
-    return declare(packed(folder, archive, more={"zeros": bytes(1_000_000)}), "zeros", 10)
-
-
-def cut_off(folder: Path, archive: Path) -> Path:
-    packed(folder, archive)
-    archive.write_bytes(archive.read_bytes()[:-1000])
-    return archive
 
 
 def flipped(folder: Path, archive: Path) -> Path:
@@ -151,18 +139,9 @@ def test_a_cache_that_cannot_be_written_is_said(bundle: Bundle, tmp_path: Path) 
         unpacked(write_archive(bundle.folder, tmp_path / "a.zip"), cache=tmp_path / "file")
 
 
-def test_an_archive_scans_and_verifies_and_a_bomb_does_not(
-    cli: Cli, bundle: Bundle, copy: Path, tmp_path: Path
-) -> None:
+def test_an_archive_scans_and_verifies(cli: Cli, bundle: Bundle, tmp_path: Path) -> None:
     write_archive(bundle.folder, tmp_path / "good.zip")
     good = cli("verify", "good.zip")
     assert good.returncode == 0, good.stderr
     scanned = cli("scan", EXAMPLES / "00000457_002.jpg", "--model", "good.zip", "-o", "out")
     assert scanned.returncode == 0, scanned.stderr
-    bomb_of_size(copy, tmp_path / "bomb.zip")
-    for words in (("verify", "bomb.zip"), ("scan", EXAMPLES, "--model", "bomb.zip", "-o", "bombed")):
-        bad = cli(*words)
-        assert bad.returncode == 2
-        assert "would unpack to" in bad.stderr
-        assert "Traceback" not in bad.stderr
-    assert not (tmp_path / "bombed").exists()

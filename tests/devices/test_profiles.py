@@ -46,8 +46,7 @@ def test_schemes_are_what_the_engines_take(profile: Profile) -> None:
         # Eight bits overflow on x86 without VNNI.
         if profile.architecture in ("x86_64", "any") and not any("vnni" in flag for flag in profile.extensions):
             assert engine.weight_bits == 7 or engine.name.startswith("tensorrt")
-    if profile.name != "gpu-server":
-        assert ("tensorrt" in profile.runtimes) <= (profile.compute_capability is not None)
+    assert ("tensorrt" in profile.runtimes) <= bool(profile.compute_capabilities)
     assert not profile.spinning or profile.name == "gpu-server"
 
 
@@ -93,7 +92,7 @@ def test_the_command_line_lists_explains_and_refuses(cli: Cli, tmp_path: Path) -
     for name in profile_names():
         assert name in listed.stdout
     explained = cli("devices", "jetson")
-    for piece in ("compute_capability", "8.7", "TensorRT support matrix", "signed-symmetric", "nvidia-jetpack"):
+    for piece in ("compute_capabilities", "8.7", "TensorRT support matrix", "signed-symmetric", "nvidia-jetpack"):
         assert piece in explained.stdout
     for name in ("toaster", str(tmp_path / "absent.toml")):
         refused = cli("devices", name)

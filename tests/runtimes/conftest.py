@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cxredge.bundle import Bundle
 from cxredge.compress.export import Contract, Trunk, export, head_for
 from cxredge.compress.gate import fit_gate
+from cxredge.compress.symmetric import quantize_symmetric
 from cxredge.errors import FilmRefusedError
 from cxredge.imaging import Preprocessing, read_film
 from cxredge.runtimes import Artifact, Session, runtime
@@ -55,3 +56,17 @@ def float_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(Contract(Trunk(network), head_for(network, [0, 1, 2]), fit_gate(pooled, 4)), SIZE, path)
     assert not any(tensor.external_data for tensor in onnx.load(path).graph.initializer)
     return path
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.uint8]:
+    """Noise as small films, more of them than a TensorRT engine takes at once."""
+    return np.random.default_rng(0).integers(0, 256, (11, 1, SIZE, SIZE), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def legal(float_graph: Path, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That network signed and symmetric, as TensorRT wants it."""
+    out = tmp_path_factory.mktemp("legal") / "model.onnx"
+    quantize_symmetric(float_graph, out, images[:2], weight_bits=8, quantize_bias=False)
+    return out

@@ -1,0 +1,94 @@
+"""`cxredge build` as a user types it: reproducible, signed, or refused with nothing written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from house import EXAMPLES, FILMS, Cli, rows_of
+
+from cxredge.bundle import Bundle, open_bundle
+from cxredge.bundle.built import NOT_MEASURED, AurocDrift
+from cxredge.compress.build import OutsideGateError
+from cxredge.compress.legal import take
+from cxredge.compress.verdict import Gate
+from cxredge.metrics import Interval
+
+BuildFor = Callable[..., Bundle]
+
+
+def test_a_bundle_for_a_jetson_is_legal_signed_reproducible_and_scans_here(
+    cli: Cli, source: Bundle, tmp_path: Path, build_for: BuildFor
+) -> None:
+    assert cli("keys", "lab.key").returncode == 0
+    words = ("build", "--target", "jetson", "--model", source.folder, "--archive", "--sign", "lab.key")
+    made = cli(*words, "-o", "first")
+    assert made.returncode == 0, made.stderr
+    assert NOT_MEASURED in made.stdout
+    packed = (tmp_path / "first.zip").read_bytes()
+    # Over what it wrote, named by its archive.
+    again = cli(*words, "-o", "first.zip")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "first.zip").read_bytes() == packed
+    # Another cache, so everything was made and measured anew: the same but for the signature, which this one lacks.
+    other = build_for(source, "jetson", tmp_path / "other")
+    for name in other.manifest.files:
+        assert (other.folder / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
+    assert (other.folder / "manifest.json").read_bytes() == (tmp_path / "first" / "manifest.json").read_bytes()
+
+    built = open_bundle(tmp_path / "first.zip", trust=tmp_path / "lab.pub")
+    assert built.manifest.runtimes[0] == "tensorrt"
+    taken, said = take(built.graph("tensorrt"), ["8.7"])
+    assert taken, said
+    assert "every node parsed and engines built" in said
+    for model, out in (("first.zip", "jetson"), (source.folder, "shipped")):
+        scanned = cli("scan", EXAMPLES, "--model", model, "-o", out)
+        assert scanned.returncode == 0, scanned.stderr
+    one, other = ({row["file"]: row["priority"] for row in rows_of(tmp_path / out)} for out in ("jetson", "shipped"))
+    assert one == other
+
+
+def test_outside_the_gate_nothing_is_written(cli: Cli, source: Bundle, tmp_path: Path, build_for: BuildFor) -> None:
+    with pytest.raises(OutsideGateError) as raised:
+        build_for(source, "generic", tmp_path / "built", gate=Gate(max_disagreement=0))
+    record = raised.value.build
+    assert all(row.verdict.startswith("outside the gate") for row in record.candidates)
+    assert "Give --data to measure AUROC" in str(raised.value)
+    # Who gave films with labels is not told to give them.
+    none = Interval(0.0, 0.0, 0.0)
+    judged = record.candidates[0].model_copy(update={"drift": AurocDrift(films=1, source="x", mean=none, findings={})})
+    told = str(OutsideGateError(record.model_copy(update={"candidates": (judged,)})))
+    assert "--data" not in told
+    assert "Compress the model anew" in told
+    words = ("build", "--target", "generic", "--model", source.folder, "--max-disagreement", "0", "-o", "built")
+    refused = cli(*words, "--archive")
+    assert refused.returncode == 1
+    assert "nothing was written" in refused.stderr
+    assert "outside the gate" in refused.stdout
+    assert not (tmp_path / "built").exists()
+    assert not (tmp_path / "built.zip").exists()
+
+
+def test_a_run_an_unknown_device_and_a_folder_of_films_are_refused(cli: Cli, tmp_path: Path, own_profile: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    own_profile.write_text(own_profile.read_text().replace("openvino", "abacus"))
+    for words, says in (
+        (("--target", "jetson", "--model", "run"), "give the data sets it was trained on: --data DATA"),
+        (("--target", "toaster"), "no device profile 'toaster'"),
+        (("--target", "jetson", "--model", FILMS), "no bundle there"),
+        (("--target", "generic", "-o", "run"), "exists and is not a bundle"),
+        (("--target", "generic", "--sign", "absent.key"), "no private key there"),
+        (("--target", "mine.toml"), "'abacus' is no engine"),
+    ):
+        refused = cli("build", *words)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_a_build_loads_no_torch(cli: Cli, source: Bundle) -> None:
+    run = cli("build", "--target", "generic", "--model", source.folder, "-o", "built", python=("-X", "importtime"))
+    assert run.returncode == 0, run.stderr[-2000:]
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in run.stderr.splitlines() if "|" in line}
+    assert "onnx" in loaded
+    assert not loaded & {"torch", "torchvision", "nncf", "onnxscript"}

@@ -1,0 +1,122 @@
+"""What a candidate is made of and measured by, and which one is kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from cxredge.bundle import Bundle
+from cxredge.bundle.built import NOT_MEASURED, Agreement, AurocDrift, Candidate, Latency
+from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose
+from cxredge.compress.graphs import Graphs, widest_weight
+from cxredge.compress.legal import take
+from cxredge.compress.measure import Job, Measured, measure
+from cxredge.compress.verdict import Gate, outside
+from cxredge.devices import read_profile, this_machine
+from cxredge.metrics import Interval
+
+
+def test_what_tensorrt_refuses_is_why_its_graphs_are_made_anew(source: Bundle, cache: Path) -> None:
+    refused, why = take(source.model)
+    assert not refused
+    # What it meets first: activations around another zero, or a bias behind a DequantizeLinear.
+    assert "zero point" in why.lower() or "bias_dq" in why.lower()
+    engine = read_profile("jetson").engine("tensorrt")
+    with np.load(source.reference) as stored:
+        graphs = Graphs(source, stored["images"], cache)
+    int8, fp16 = (graphs.make(engine, precision, read_profile("jetson")) for precision in ("int8", "fp16"))
+    quantized = onnx.load(int8.onnx)  # type: ignore[union-attr]
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    nodes = [node for node in quantized.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(nodes) > 50
+    for node in nodes:
+        zero = values[node.input[2]]
+        assert zero.dtype == np.int8
+        assert not zero.any()
+        assert node.input[0] not in values or values[node.input[0]].dtype == np.int8
+    assert widest_weight(int8.onnx) == 127  # type: ignore[union-attr]
+    half = onnx.load(fp16.onnx)  # type: ignore[union-attr]
+    assert {out.type.tensor_type.elem_type for out in half.graph.output} == {onnx.TensorProto.FLOAT}
+    weights = [tensor for tensor in half.graph.initializer if len(tensor.dims) == 4]
+    assert [tensor.data_type for tensor in weights].count(onnx.TensorProto.FLOAT) == 1  # the head
+
+
+def test_an_engine_that_disagrees_with_onnx_runtime_is_not_kept(source: Bundle, cache: Path) -> None:
+    profile = replace(read_profile("x86-vnni"), name="mine")
+    with np.load(source.reference) as stored:
+        images = stored["images"]
+    films = Films(images, len(images), None, images, "")
+    engine = profile.engine("openvino")
+    plan = (engine, "int8", Graphs(source, images, cache).make(engine, "int8", profile))
+    table = Table([plan], profile, this_machine(), {}, films, source)
+    honest = dict(zip(table.jobs, measure(table.jobs, images), strict=True))
+    gate = Gate(max_disagreement=1, max_flipped=1)
+    assert table.candidate(plan, honest, gate).verdict == ""
+    own = table.own(plan)
+    assert own is not None
+    faulty = honest[own]
+    scaled = tuple((row[0], row[1] * 1.3, *row[2:]) for row in faulty.logits)
+    verdict = table.candidate(plan, honest | {own: replace(faulty, logits=scaled)}, gate).verdict
+    assert verdict.startswith("disagrees with onnxruntime on the same graph: logits")
+    near = tuple(0.9 * far for far in faulty.atypicality)
+    verdict = table.candidate(plan, honest | {own: replace(faulty, atypicality=near)}, gate).verdict
+    assert "distances from the training films off by 1" in verdict
+
+
+def test_an_engine_that_cannot_open_its_graph_is_a_row_and_not_an_end(source: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    with np.load(source.reference) as stored:
+        images = stored["images"][:2]
+    jobs = [Job("onnxruntime", path, 1, False, True, timed=True) for path in (tmp_path / "broken.onnx", source.model)]
+    broken, good = measure(jobs, images)
+    assert broken.error
+    assert broken == Measured(error=broken.error)
+    assert len(good.logits) == len(images)
+    assert len(good.milliseconds) >= 100
+    assert good.peak_rss_mb is not None
+    assert 30 < good.peak_rss_mb < 400
+
+
+def row(name: str, milliseconds: float | None, verdict: str = "") -> Candidate:
+    latency = Latency(p10_ms=milliseconds, median_ms=9.0, p90_ms=10.0, runs=10, threads=1) if milliseconds else None
+    return Candidate(runtime=name, precision="int8", latency=latency, verdict=verdict)
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdicts"),
+    [
+        ([row("a", 3.0), row("b", 2.0)], [SLOWER, KEPT]),
+        ([row("a", 2.05), row("b", 2.0)], [KEPT, SLOWER]),  # equal: the profile's order
+        ([row("a", None), row("b", None)], [KEPT, LATER]),
+        ([row("a", None), row("b", 2.0)], [NOT_MEASURED, KEPT]),
+        ([row("a", 1.0, "outside"), row("b", 2.0)], ["outside", KEPT]),
+        ([row("a", 1.0, "outside")], ["outside"]),
+    ],
+)
+def test_the_fastest_inside_the_gate_is_kept(rows: list[Candidate], verdicts: list[str]) -> None:
+    assert [chosen.verdict for chosen in choose(rows)] == verdicts
+
+
+def lost(mean: float, **findings: tuple[float, float]) -> AurocDrift:
+    intervals = {name: Interval((low + high) / 2, low, high) for name, (low, high) in findings.items()}
+    return AurocDrift(films=10, source="x", mean=Interval(mean, mean, mean), findings=intervals)
+
+
+@pytest.mark.parametrize(
+    ("drift", "agreement", "refused", "says"),
+    [
+        (lost(-0.004, a=(-0.02, 0.01)), 0.01, 0.0, ""),
+        (lost(-0.006, a=(-0.02, 0.01)), 0.01, 0.0, "mean AUROC drift -0.0060"),
+        (lost(0.001, a=(-0.02, -0.006), b=(-0.03, 0.0)), 0.01, 0.0, "a -0.0130"),
+        (None, 0.021, 0.0, "mean |difference of probabilities| 0.0210"),
+        (None, 0.01, 0.06, "refuses 6 % of the reference films"),
+        (None, 0.01, 0.0, ""),
+    ],
+)
+def test_the_gate(drift: AurocDrift | None, agreement: float, refused: float, says: str) -> None:
+    agreed = Agreement(films=10, mean=agreement, largest=0.5, flipped=0.0)
+    found = outside(Gate(), agreed, drift, refused)
+    assert found == (f"outside the gate: {says}" if says else "")
