@@ -18,12 +18,11 @@ SIZE = 224
 
 @dataclass(frozen=True)
 class Start:
-    """What every peer starts from. full: the parent as ONNX. run: its training run, or None. columns: of the run's outputs.
-    calibration: training films [N, 1, H, W]."""
+    """What every peer starts from. bundle: its folder or name. full: its full-precision parent as ONNX. calibration: training
+    films [N, 1, H, W]."""
 
+    bundle: str
     full: Path
-    run: Path | None
-    columns: list[int]
     calibration: Planes
 
 
@@ -46,21 +45,12 @@ class Peer:
 
 
 def _network(start: Start) -> Any:
-    import torch
+    """The parent read back into PyTorch, batch norms and all."""
+    from cxredge.bundle import open_bundle
+    from cxredge.train.bundled import network_of
 
-    from cxredge.train.network import FilmNetwork, load_network
-
-    network = load_network(start.run)[0] if start.run else FilmNetwork("mobilenet_v2", len(start.columns))
-
-    class Logits(torch.nn.Module):
-        def forward(self, image: Any) -> Any:
-            return network(image)[:, start.columns]
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-    return Logits().eval()
+    bundle = open_bundle(start.bundle)
+    return network_of(bundle, bundle.manifest.names, start.calibration).eval()
 
 
 def _traced(start: Start, out: Path) -> Path:
@@ -73,10 +63,10 @@ def _traced(start: Start, out: Path) -> Path:
 
 
 def _keep_eager(start: Start, out: Path) -> Path:
-    import torch
+    from safetensors.torch import save_file
 
-    torch.save({"run": str(start.run) if start.run else "", "columns": start.columns}, out / "network.pt")
-    return out / "network.pt"
+    save_file(_network(start).state_dict(), out / "model.safetensors")
+    return out / "model.safetensors"
 
 
 def _import_torch() -> None:
@@ -85,11 +75,15 @@ def _import_torch() -> None:
 
 def _open_eager(path: Path, threads: int) -> Ask:
     import torch
+    from safetensors.torch import load_file
+
+    from cxredge.train.network import FilmNetwork
 
     torch.set_num_threads(threads)
-    said = torch.load(path, weights_only=True)
-    start = Start(path, Path(said["run"]) if said["run"] else None, said["columns"], np.zeros((0, 1, 1, 1), np.uint8))
-    return _ask_torch(_network(start))
+    weights = load_file(path)
+    network = FilmNetwork("mobilenet_v2", len(weights["head.bias"])).eval()
+    network.load_state_dict(weights)
+    return _ask_torch(network)
 
 
 def _open_traced(path: Path, threads: int) -> Ask:

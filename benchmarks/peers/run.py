@@ -1,6 +1,6 @@
 """Every peer against a bundle of cxredge, in one interleaved run.
 
-    python -m cxredge.benchmarks.peers.run chestxray14 --run runs/NAME --data data/chestxray14
+    python -m cxredge.benchmarks.peers.run chestxray14 --data data/chestxray14
 
 See README.md beside it for how to get the peers. A peer that is not installed, or fails, is listed with why.
 """
@@ -25,13 +25,12 @@ from rich.console import Console
 from cxredge.benchmarks.child import Job
 from cxredge.benchmarks.measure import PROFILES, Latency, Profile, latency
 from cxredge.benchmarks.peers.entries import PEERS, Start
-from cxredge.benchmarks.peers.table import Row, notes, write
+from cxredge.benchmarks.peers.table import Row, write
 from cxredge.errors import CxredgeError
 from cxredge.imaging import read_film
 from cxredge.metrics import mean_auroc_interval
 from cxredge.runtimes import MODULES, runtime
 from cxredge.train.evaluate import matched
-from cxredge.train.network import load_network
 from cxredge.train.sources import Films
 from cxredge.train.subject import Subject, open_subject
 from cxredge.train.tables import read_films
@@ -57,11 +56,6 @@ class Contestant:
 def main(
     bundle: Annotated[str, typer.Argument(help="A bundle that carries its full-precision parent.")],
     data: Annotated[list[Path], typer.Option(help="The data set of the bundle.")],
-    run: Annotated[Path | None, typer.Option(help="Training run of the parent, for the PyTorch peers.")] = None,
-    full: Annotated[
-        Path | None,
-        typer.Option(help="Another full-precision network for the peers, where the bundle carries no parent."),
-    ] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     profile: Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.")] = "quick",
     only: Annotated[str, typer.Option(help="Some peers, by name, separated by commas; all unless told.")] = "",
@@ -69,13 +63,12 @@ def main(
 ) -> None:
     """Measure cxredge and its peers on the same films with the same threads, and write the table."""
     subject = open_subject(bundle)
-    parent = full or subject.full
-    if parent is None:
-        raise CxredgeError(f"{bundle} carries no full-precision parent to start the peers from; name one with --full")
+    if subject.full is None:
+        raise CxredgeError(f"{bundle} carries no full-precision parent to start the peers from")
     films, _ = matched(read_films(data, "test"), subject)
     wanted = only.split(",") if only else [*PEERS, FLOOR]
     with tempfile.TemporaryDirectory() as scratch:
-        start = Start(parent, run, _columns(run, subject), _calibration(data, subject))
+        start = Start(bundle, subject.full, _calibration(data, subject))
         contestants, failed = _prepare(subject, start, wanted, Path(scratch))
         rounds, floor = _rounds(
             contestants, subject, films, threads, PROFILES[profile], failed, with_floor=FLOOR in wanted
@@ -83,20 +76,10 @@ def main(
         told = {
             one.key: _scores(one, subject, films, threads, Path(scratch), failed) for one in contestants if one.scored
         }
-        foreign = full is not None
-        rows = [
-            _row(one, rounds[one.key], rounds, told, films, foreign=foreign) for one in contestants if rounds[one.key]
-        ]
+        rows = [_row(one, rounds[one.key], rounds, told, films) for one in contestants if rounds[one.key]]
         if floor:
             rows.append(_floor(subject, floor, rounds))
-    write(rows, notes(failed, foreign=foreign), threads, profile, output, len(films))
-
-
-def _columns(run: Path | None, subject: Subject) -> list[int]:
-    if run is None:
-        return list(range(len(subject.findings)))
-    findings = load_network(run)[1]
-    return [findings.index(name) for name in subject.findings]
+    write(rows, [f"{key} did not run: {why}" for key, why in failed.items()], threads, profile, output, len(films))
 
 
 def _calibration(data: list[Path], subject: Subject) -> NDArray[np.uint8]:
@@ -128,10 +111,7 @@ def _prepare(
             failed[key] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             continue
         size = file.stat().st_size + (file.with_suffix(".bin").stat().st_size if file.suffix == ".xml" else 0)
-        if key == "torch" and start.run is not None:
-            size = (start.run / "model.safetensors").stat().st_size
-        needs_run = key in {"torch", "torchscript"} and start.run is None
-        found.append(Contestant(key, PEERS[key].title, file, size, PEERS[key].accurate and not needs_run))
+        found.append(Contestant(key, PEERS[key].title, file, size, PEERS[key].accurate))
     return found, failed
 
 
@@ -205,7 +185,7 @@ def _scores(
 
 def _row(
     one: Contestant, own: list[dict[str, Any]], rounds: dict[str, list[dict[str, Any]]],
-    told: dict[str, NDArray[np.float32] | None], films: Films, *, foreign: bool,
+    told: dict[str, NDArray[np.float32] | None], films: Films,
 ) -> Row:  # fmt: skip
     ours = next(rounds[key] for key in rounds if key.startswith("cxredge/"))
     pairs = [np.median(a["engine_ms"]) / np.median(b["engine_ms"]) for a, b in zip(own, ours, strict=False)]
@@ -215,7 +195,7 @@ def _row(
     if scores is not None:
         area = mean_auroc_interval(labels, scores.astype(np.float64), films.patients)
         # A drift is against one's own parent, or it is none.
-        if base is not None and one.key != "ort_fp32" and not (foreign and one.key.startswith("cxredge/")):
+        if base is not None and one.key != "ort_fp32":
             drift = mean_auroc_interval(
                 labels, scores.astype(np.float64), films.patients, baseline=base.astype(np.float64)
             )

@@ -55,15 +55,6 @@ def write(
     Console().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
-def notes(failed: dict[str, str], *, foreign: bool) -> list[str]:
-    """What a reader must know of a run. failed: peer -> why. foreign: the peers started from another network than cxredge."""
-    said = [
-        "The peers start from another training run of the same network than cxredge's file, so their AUROC does not compare with"
-        " cxredge's; their drift is against that run's own full precision."
-    ]
-    return (said if foreign else []) + [f"{key} did not run: {why}" for key, why in failed.items()]
-
-
 def _short(word: str) -> str:
     """A path's end: the folders above it are this machine's own."""
     return "/".join(Path(word).parts[-2:]) if word.startswith("/") else word

@@ -2,18 +2,15 @@
 
 import json
 import tomllib
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from house import FILMS, ROOT
-from safetensors.torch import save_file
 
 from cxredge.benchmarks.peers.entries import PEERS, Start
+from cxredge.bundle import Bundle
 from cxredge.imaging import Preprocessing, read_film
-from cxredge.train.network import FilmNetwork
 
 PLACE = ROOT / "benchmarks" / "peers"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,29 +31,23 @@ def test_every_peer_is_described_with_how_to_get_it() -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """A small run with random weights, and two films."""
-    torch.manual_seed(0)
-    run = tmp_path / "run"
-    run.mkdir()
-    save_file(FilmNetwork("mobilenet_v2", 3).state_dict(), run / "model.safetensors")
-    facts = {"architecture": "mobilenet_v2", "findings": ["A", "B", "C"], "preprocessing": asdict(Preprocessing())}
-    (run / "run.json").write_text(json.dumps(facts))
+def start(bundle: Bundle) -> Start:
     films = sorted((FILMS / "chestxray14" / "images").glob("*"))[:2]
-    return Start(
-        tmp_path / "none.onnx", run, [2, 0], np.stack([read_film(film, Preprocessing()).image for film in films])
-    )
+    assert bundle.full_model is not None
+    planes = np.stack([read_film(film, Preprocessing()).image for film in films])
+    return Start(bundle.manifest.name, bundle.full_model, planes)
 
 
-def test_pytorch_peers_answer_alike_for_the_findings_asked_for(start: Start, tmp_path: Path) -> None:
+def test_pytorch_peers_and_the_parent_they_start_from_answer_alike(start: Start, tmp_path: Path) -> None:
     found = []
-    for key in ("torch", "torchscript"):
+    for key in ("torch", "torchscript", "ort_fp32"):
         out = tmp_path / key
         out.mkdir()
         peer = PEERS[key]
         found.append(peer.open(peer.prepare(start, out), 1)(start.calibration))
-    assert found[0].shape == (2, 2)
+    assert found[0].shape == (2, 14)
     assert np.allclose(found[0], found[1], atol=1e-3)
+    assert np.allclose(found[0], found[2], atol=0.02)
 
 
 def test_the_kept_table_stands_in_the_readme_with_the_rows_where_cxredge_loses() -> None:
