@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cxredge.compress.equalize import equalize
 from cxredge.compress.export import Contract, Trunk, export
 from cxredge.compress.gate import Gate
 from cxredge.compress.recipe import QuantizationAware
@@ -44,7 +45,10 @@ def train_quantized(
     interrupted training goes on from, removed at the end. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
     ICLR 2018.)
     """
-    parent = Trunk(fold_batch_norms(network)).eval()
+    folded = fold_batch_norms(network)
+    if recipe.equalize:
+        equalize(folded, planes[_some(recipe.calibration_films // 5, len(planes))])
+    parent = Trunk(folded).eval()
     trunk = _post_training(copy.deepcopy(parent), planes, recipe)
     student_head = copy.deepcopy(head)
     trained = [p for p in (*trunk.parameters(), *student_head.parameters()) if p.requires_grad]
@@ -137,9 +141,18 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
     """Where training starts: ranges set from calibration films."""
     nncf = import_nncf()
     from nncf.quantization import advanced_parameters as advanced
+    from nncf.quantization.range_estimator import (
+        AggregatorType,
+        RangeEstimatorParameters,
+        StatisticsCollectorParameters,
+        StatisticsType,
+    )
 
-    films = np.random.default_rng(0).choice(len(planes), min(recipe.calibration_films, len(planes)), replace=False)
-    samples = [torch.from_numpy(np.ascontiguousarray(planes[i : i + 1])) for i in np.sort(films)]
+    chosen = planes[_some(recipe.calibration_films, len(planes))]
+    samples = list(torch.from_numpy(chosen).split(1))
+    beyond = StatisticsCollectorParameters(
+        StatisticsType.QUANTILE, AggregatorType.MEAN, quantile_outlier_prob=1 - recipe.percentile / 100
+    )
     return cast(
         nn.Module,
         nncf.quantize(
@@ -152,9 +165,15 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
                 quantize_outputs=True,
                 overflow_fix=advanced.OverflowFix.ENABLE,
                 activations_quantization_params=advanced.QuantizationParameters(per_channel=False),
+                # A range that reaches for the last activation rounds all others more coarsely.
+                activations_range_estimator_params=RangeEstimatorParameters(beyond, beyond),
             ),
         ),
     )
+
+
+def _some(wanted: int, available: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng(0).choice(available, min(max(wanted, 1), available), replace=False))
 
 
 def _logits(trunk: nn.Module, head: nn.Conv2d, films: Tensor) -> Tensor:

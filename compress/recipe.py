@@ -11,7 +11,11 @@ from cxredge.errors import RecipeError
 
 
 class QuantizationAware(BaseModel):
-    """Training through the rounding, with the full-precision parent as the teacher. Rates are per optimiser step."""
+    """Training through the rounding, with the full-precision parent as the teacher. Rates are per optimiser step.
+
+    calibration_films: training films that set the activation ranges to begin with. percentile: of the activations that a range
+    covers at each of its ends. equalize: bring the channels of a layer to like ranges first (MobileNetV2; see `equalize`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,6 +23,8 @@ class QuantizationAware(BaseModel):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     batch_size: Annotated[int, Field(ge=2)] = 32
     calibration_films: Annotated[int, Field(ge=8)] = 300
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    equalize: bool = True
 
 
 class Recipe(BaseModel):

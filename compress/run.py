@@ -6,14 +6,15 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, write_bundle
@@ -24,22 +25,20 @@ from cxredge.compress.calibrate import platt
 from cxredge.compress.card import model_card
 from cxredge.compress.export import Contract, Trunk, export, fold_calibration, head_for, store_half
 from cxredge.compress.gate import fit_gate
+from cxredge.compress.parent import open_parent
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.quantize_aware import export_int8, train_quantized
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
 from cxredge.compress.tolerance import tolerance
 from cxredge.errors import CxredgeError, DataError
-from cxredge.imaging import Preprocessing
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import (
     wilson,
 )
 from cxredge.train.films import augment
-from cxredge.train.network import FilmNetwork, load_network
-from cxredge.train.planes import cached_planes
-from cxredge.train.sources import Films, join, read_source
-from cxredge.train.teacher import splits_of
+from cxredge.train.network import FilmNetwork
+from cxredge.train.teacher import identity
 
 # Chest films of validation that the network's distance alone may turn away; the other checks take their share too.
 GATE_REFUSES = 0.0025
@@ -51,27 +50,19 @@ Say = Callable[[str], None]
 
 
 def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: Path, say: Say = print) -> Bundle:
-    """Quantize a run's network to INT8 and write its bundle, with what was measured of both.
+    """Quantize the network of a run, or a bundle's full-precision one, to INT8; write a bundle with what was measured of both.
 
     Everything chosen is chosen on training and validation films; the test films are only looked at, once, at the end.
     Raises DataError when data and run do not belong together, CxredgeError when the graph came out unquantized.
     """
-    network, findings = load_network(run)
-    films = _as_split(join([read_source(folder) for folder in data]), run)
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    parent = open_parent(run, data, cache)
+    network, films, planes, rows = parent.network, parent.films, parent.planes, parent.rows
     own = films.take(films.sources == recipe.source)
     for split in ("train", "validation", "test"):
         own.split(split)  # each is needed; raises DataError, with its name, where the data given hold none
-    carried = [i for i, finding in enumerate(films.findings) if not np.isnan(own.labels[:, i]).all()]
-    if not carried or findings != films.findings:
-        raise DataError(
-            f"{run} was trained on findings {', '.join(findings)}; the data given hold {', '.join(films.findings)}"
-        )
-    preprocessing = Preprocessing(**facts["preprocessing"])
-    planes = cached_planes(films.files, preprocessing, cache)
-
-    def rows(split: str, source: str | None = None) -> NDArray[np.intp]:
-        return np.flatnonzero((films.splits == split) & ((films.sources == source) if source else True))
+    carried = [i for i, _ in enumerate(films.findings) if not np.isnan(own.labels[:, i]).all()]
+    if unknown := [films.findings[i] for i in carried if cast(Tensor, network.head.bias)[i].isnan()]:
+        raise DataError(f"{run} knows nothing of {', '.join(unknown)}, which {recipe.source} is labelled with")
 
     with tempfile.TemporaryDirectory() as scratch:
         fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "model.onnx"
@@ -83,7 +74,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
         )
         gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
         head = head_for(network, carried)
-        export(Contract(Trunk(network), head, gate), preprocessing.size, fp32)
+        export(Contract(Trunk(network), head, gate), parent.preprocessing.size, fp32)
         taught = rows("train", recipe.source)
         if recipe.quantization_aware:
             say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(taught)} films")
@@ -94,7 +85,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 recipe.quantization_aware,
                 checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
             )
-            export_int8(trunk, head, gate, preprocessing.size, int8)
+            export_int8(trunk, head, gate, parent.preprocessing.size, int8)
             left_in_float = 1
         else:
             say(f"Quantizing, {recipe.calibration_films} calibration films")
@@ -154,7 +145,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 architecture=network.architecture,
                 precision="int8",
                 findings=records,
-                preprocessing=PreprocessingRecord(**describe(preprocessing)),
+                preprocessing=PreprocessingRecord(**describe(parent.preprocessing)),
                 target="generic",
                 runtimes=("onnxruntime",),
                 model="model.onnx",
@@ -170,7 +161,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                     history=recipe.history,
                     population=recipe.population,
                     films=film_counts(films),
-                    recipe=facts | _quantized_how(recipe),
+                    recipe=parent.facts | _quantized_how(recipe),
                 ),
                 software={
                     "cxredge": __version__,
@@ -194,7 +185,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
 
 def _key(run: Path, recipe: Recipe) -> str:
     """Names an interrupted training by what it trains and how."""
-    said = [sha256_of(run / "model.safetensors"), recipe.source, recipe.model_dump()["quantization_aware"]]
+    said = [identity(run), recipe.source, recipe.model_dump()["quantization_aware"]]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
@@ -217,15 +208,3 @@ def _features(network: FilmNetwork, planes: NDArray[np.uint8], batch: int = 32) 
     for films in torch.from_numpy(planes).split(batch):
         parts += [network.stages(view)[0].numpy() for view in (films, augment(films, generator))]
     return np.concatenate(parts)
-
-
-def _as_split(films: Films, run: Path) -> Films:
-    """The films with the splits of the run, so that no validation film of it is taken for a training one."""
-    said = {(row["source"], row["file"]): row["split"] for row in splits_of(run)}
-    splits = films.splits.astype("U10")
-    for i, (file, source) in enumerate(zip(films.files, films.sources, strict=True)):
-        if splits[i] != "test":
-            if (source, file.name) not in said:
-                raise DataError(f"{file}: not among the films that {run} was trained on; give the same --data")
-            splits[i] = said[source, file.name]
-    return replace(films, splits=splits)

@@ -197,7 +197,8 @@ def _draw(films: Films, training: NDArray[np.intp], recipe: Recipe, epoch: int) 
 
 def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
     if is_bundle(recipe.weights):
-        network = open_bundled(recipe.weights, films, planes, recipe)
+        carved_by = (recipe.validation_share, recipe.seed)
+        network = open_bundled(recipe.weights, films, planes, recipe.preprocessing, carved_by)
         network.dropout.p = recipe.dropout
         # Findings the bundle does not carry come as nan.
         network.head.bias.data.nan_to_num_()  # type: ignore[union-attr]

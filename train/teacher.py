@@ -14,6 +14,7 @@ from torch import Tensor
 from cxredge.bundle import open_bundle
 from cxredge.bundle.bundle import MANIFEST, sha256_of, shipped_names
 from cxredge.errors import DataError
+from cxredge.imaging import Preprocessing
 from cxredge.train.bundled import network_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe
@@ -45,7 +46,7 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
     validated on what it was told.
     """
     if is_bundle(run):
-        network = open_bundled(run, films, planes, recipe).eval()
+        network = open_bundled(run, films, planes, recipe.preprocessing, (recipe.validation_share, recipe.seed)).eval()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Teacher(network, planes.shape[-1])
     network, findings = load_network(run)
@@ -68,15 +69,22 @@ def is_bundle(where: str | Path) -> bool:
     return str(where) in shipped_names() or (Path(where) / MANIFEST).is_file()
 
 
-def open_bundled(where: str | Path, films: Films, planes: NDArray[np.uint8], recipe: Recipe) -> FilmNetwork:
+def open_bundled(
+    where: str | Path,
+    films: Films,
+    planes: NDArray[np.uint8],
+    preprocessing: Preprocessing,
+    carved_by: tuple[float, int],
+) -> FilmNetwork:
     """A bundle's network for these films; of a finding it does not carry its logit is nan.
 
+    planes: the films, uint8 [N, 1, H, W]. carved_by: share and seed by which validation was carved from them.
     Raises DataError when its input differs, or when it was not validated on the very films this run is: its own training films
     would be among them.
     """
     bundle = open_bundle(where)
     manifest = bundle.manifest
-    if manifest.preprocessing.digest != recipe.preprocessing.digest:
+    if manifest.preprocessing.digest != preprocessing.digest:
         raise DataError(
             f"{where} takes films of {manifest.preprocessing.size} pixels; give the run the same size and clahe"
         )
@@ -87,7 +95,7 @@ def open_bundled(where: str | Path, films: Films, planes: NDArray[np.uint8], rec
     }
     then = {source: counts["validation"] for source, counts in made.films.items()}
     carved = (made.recipe.get("validation_share"), made.recipe.get("seed"))
-    if carved != (recipe.validation_share, recipe.seed) or now != then:
+    if carved != carved_by or now != then:
         raise DataError(
             f"{where} was validated on other films than this run (seed {carved[1]}, share {carved[0]}, {then}); training on from it"
             " needs the same data, seed and validation_share, or validation would flatter"

@@ -9,6 +9,8 @@ import onnxruntime
 import pytest
 import torch
 from house import FILMS, Cli
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from cxredge.bundle import open_bundle
 from cxredge.compress.calibrate import platt
@@ -61,6 +63,11 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["films"] == 12
     assert summary["model"]["sha256"] == bundle.model_sha256
+    # The same in one step with a build.
+    built = cli("build", "--target", "jetson-nano", "--model", "run", *data, "--recipe", "small.toml", "-o", "built")
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "run-bundle" / "manifest.json").read_bytes() == (bundle.folder / "manifest.json").read_bytes()
+    assert open_bundle(tmp_path / "built").manifest.target == "jetson-nano"
     (tmp_path / "aware.toml").write_text(
         RECIPE + "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\n"
     )
@@ -87,6 +94,30 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     assert into_a_folder_of_films.returncode == 2
     assert "is not a bundle" in into_a_folder_of_films.stderr
     assert (tmp_path / "run" / "model.safetensors").exists()
+    # The bundle carries its full-precision network, so it is enough to quantize from again.
+    again = cli("compress", "small", *data, "--recipe", "small.toml", "-o", "again")
+    assert again.returncode == 0, again.stderr
+    second = open_bundle(tmp_path / "again")
+    assert second.manifest.training.recipe == manifest.training.recipe
+    assert second.manifest.training.films == manifest.training.films
+    assert bundle.full_model is not None
+    assert second.full_model is not None
+    # The last kernel is the head's, into which each calibration is folded.
+    once, twice = _kernels(bundle.full_model)[:-1], _kernels(second.full_model)[:-1]
+    assert len(once) == 52
+    assert all(np.allclose(a, b, rtol=2e-3, atol=1e-6) for a, b in zip(once, twice, strict=True))
+    (tmp_path / "other.toml").write_text(RECIPE.replace('source = "kermany"', 'source = "chestxray14"'))
+    unknown = cli("compress", "small", *data, "--recipe", "other.toml", "-o", "none")
+    assert unknown.returncode == 2
+    assert "small knows nothing of Atelectasis" in unknown.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def _kernels(path: Path) -> list[NDArray[np.float16]]:
+    """Of every convolution in the order of execution, as stored."""
+    model = onnx.load(path)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return [stored[f"{node.input[1]}.half"] for node in model.graph.node if node.op_type == "Conv"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,90 @@
+"""What gets compressed: a finished run, or a bundle that carries its full-precision network."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.bundle import open_bundle
+from cxredge.errors import DataError
+from cxredge.imaging import Preprocessing
+from cxredge.train.network import FilmNetwork, load_network
+from cxredge.train.planes import cached_planes
+from cxredge.train.sources import Films, carve_validation, join, read_source
+from cxredge.train.teacher import is_bundle, open_bundled, splits_of
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A network in evaluation mode and its films.
+
+    films: of every source, test films too, split as the network was trained. planes: the same, uint8 [N, 1, H, W].
+    facts: how it was trained, as `run.json` has it.
+    """
+
+    network: FilmNetwork
+    preprocessing: Preprocessing
+    films: Films
+    planes: NDArray[np.uint8]
+    facts: dict[str, Any]
+
+    def rows(self, split: str, source: str | None = None) -> NDArray[np.intp]:
+        """Rows of the films of one split, of one source or of all."""
+        own = self.films.sources == source if source else True
+        return np.flatnonzero((self.films.splits == split) & own)
+
+
+def open_parent(where: Path, data: Sequence[Path], cache: Path) -> Parent:
+    """The network of a run's folder, or of a bundle's folder or name, with the films it was trained on.
+
+    Raises DataError when network and data do not belong together, or a bundle carries no full-precision network.
+    """
+    films = join([read_source(folder) for folder in data])
+    if is_bundle(where):
+        return _of_bundle(where, films, cache)
+    network, findings = load_network(where)
+    films = _as_split(films, where)
+    facts = json.loads((where / "run.json").read_text(encoding="utf-8"))
+    if findings != films.findings:
+        raise DataError(
+            f"{where} was trained on findings {', '.join(findings)}; the data given hold {', '.join(films.findings)}"
+        )
+    preprocessing = Preprocessing(**facts["preprocessing"])
+    return Parent(network, preprocessing, films, cached_planes(films.files, preprocessing, cache), facts)
+
+
+def _of_bundle(where: Path, films: Films, cache: Path) -> Parent:
+    bundle = open_bundle(where)
+    if bundle.full_model is None:
+        raise DataError(f"{where} carries no full-precision network; compress the run it was made from")
+    made = cast(dict[str, Any], bundle.manifest.training.recipe)
+    carved_by = float(made["validation_share"]), int(made["seed"])
+    films = carve_validation(films, share=carved_by[0], seed=carved_by[1])
+    preprocessing = Preprocessing(**made["preprocessing"])
+    planes = cached_planes(films.files, preprocessing, cache)
+    network = open_bundled(where, films, planes, preprocessing, carved_by).eval()
+    facts = {key: value for key, value in made.items() if key in RUN_FACTS}
+    return Parent(network, preprocessing, films, planes, facts)
+
+
+# What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
+RUN_FACTS = (
+    "architecture", "findings", "preprocessing", "validation_share", "seed", "epochs", "sources", "data",
+    "validation_auroc", "versions",
+)  # fmt: skip
+
+
+def _as_split(films: Films, run: Path) -> Films:
+    """The films with the splits of the run, so that no validation film of it is taken for a training one."""
+    said = {(row["source"], row["file"]): row["split"] for row in splits_of(run)}
+    splits = films.splits.astype("U10")
+    for i, (file, source) in enumerate(zip(films.files, films.sources, strict=True)):
+        if splits[i] != "test":
+            if (source, file.name) not in said:
+                raise DataError(f"{file}: not among the films that {run} was trained on; give the same --data")
+            splits[i] = said[source, file.name]
+    return replace(films, splits=splits)
