@@ -14,7 +14,7 @@ from cxredge.errors import DataError
 from cxredge.imaging import Preprocessing
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.planes import cached_planes
-from cxredge.train.sources import Films, carve_validation, join, read_source
+from cxredge.train.sources import Films, carve_validation, join, name_of, read_source
 from cxredge.train.teacher import is_bundle, open_bundled, splits_of
 
 
@@ -84,7 +84,7 @@ def _as_split(films: Films, run: Path) -> Films:
     splits = films.splits.astype("U10")
     for i, (file, source) in enumerate(zip(films.files, films.sources, strict=True)):
         if splits[i] != "test":
-            if (source, file.name) not in said:
+            if (source, name_of(file)) not in said:
                 raise DataError(f"{file}: not among the films that {run} was trained on; give the same --data")
-            splits[i] = said[source, file.name]
+            splits[i] = said[source, name_of(file)]
     return replace(films, splits=splits)

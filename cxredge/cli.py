@@ -14,7 +14,7 @@ from cxredge.errors import CxredgeError
 
 @dataclass(frozen=True)
 class Verb:
-    """module:function that does it, one line of help, the group it is listed in, the extra its libraries come with."""
+    """module:function that does it, or module:application of verbs; one line of help, its group there, its libraries' extra."""
 
     target: str
     help: str
@@ -35,6 +35,7 @@ VERBS = {
     "doctor": Verb("cxredge.machine.command:doctor_command", "Is this machine fit to read films?", CLINIC),
     "build": Verb("cxredge.compress.build_command:build_command", "Build a bundle for a named device.", LAB, "build"),
     "keys": Verb("cxredge.bundle.command:keys_command", "Make a pair of keys to sign bundles with.", LAB),
+    "data": Verb("cxredge.train.data_command:data_verbs", "Check data sets before training on them.", LAB, "evaluate"),
     "train": Verb(
         "cxredge.train.command:train_command", "Train a full-precision network on published data sets.", LAB, "train"
     ),
@@ -79,6 +80,9 @@ def build(asked: str | None) -> typer.Typer:
     app.callback()(_cxredge)
     for name, verb in VERBS.items():
         run = _load(name, verb) if name == asked else _listed
+        if isinstance(run, typer.Typer):
+            app.add_typer(run, name=name, rich_help_panel=verb.panel)
+            continue
         app.command(name, help=verb.help if run is _listed else None, rich_help_panel=verb.panel)(run)
     return app
 
@@ -96,7 +100,8 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def _load(name: str, verb: Verb) -> Callable[..., None]:
+def _load(name: str, verb: Verb) -> Callable[..., None] | typer.Typer:
+    """The function of a verb, or the application of one that has verbs of its own."""
     module, function = verb.target.split(":")
     try:
         return getattr(import_module(module), function)  # type: ignore[no-any-return]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.train.sources import CHESTXRAY14, Films
+from cxredge.train.chexpert import SPLITS as CHEXPERT_TABLES
+from cxredge.train.sources import CHESTXRAY14, Films, name_of
 
 # BBox_List_2017.csv gives its boxes in the published 1024 x 1024 frame and shortens one finding's name.
 BOX_FRAME = 1024
@@ -55,19 +56,36 @@ class Box:
 
 
 def read_facts(folders: Sequence[Path], films: Films) -> Facts:
-    """Sex, age and view of the films, from the tables of their data sets (`Data_Entry_2017*.csv` or a labels table)."""
+    """Sex, age and view of the films, from the tables of their data sets (ChestX-ray14, CheXpert or a labels table)."""
     rows: dict[str, dict[str, str]] = {}
-    for folder in folders:
-        for table in sorted(folder.glob("Data_Entry_2017*.csv")) if folder.is_dir() else [folder]:
-            with table.open(newline="", encoding="utf-8-sig") as lines:
-                for row in csv.DictReader(lines):
-                    rows[Path(row.get("Image Index") or row.get("file") or "").stem] = row
-    said = [rows.get(file.stem, {}) for file in films.files]
+    for table in (table for folder in folders for table in _tables(folder)):
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            for row in csv.DictReader(lines):
+                rows[_key(Path(row.get("Image Index") or row.get("Path") or row.get("file") or ""))] = row
+    said = [rows.get(_key(file), {}) for file in films.files]
     return Facts(
-        np.array([(row.get("Patient Gender") or row.get("sex") or "").strip().upper()[:1] for row in said], "U1"),
-        np.array([_years(row.get("Patient Age") or row.get("age") or "") for row in said]),
-        np.array([(row.get("View Position") or row.get("view") or "").strip().upper() for row in said], "U8"),
+        np.array([_first(row, "Patient Gender", "Sex", "sex").upper()[:1] for row in said], "U1"),
+        np.array([_years(_first(row, "Patient Age", "Age", "age")) for row in said]),
+        np.array([_first(row, "View Position", "AP/PA", "view").upper() for row in said], "U8"),
     )
+
+
+def _tables(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return [folder]
+    return [
+        *sorted(folder.glob("Data_Entry_2017*.csv")),
+        *(folder / t for t in CHEXPERT_TABLES if (folder / t).is_file()),
+    ]
+
+
+def _key(file: Path) -> str:
+    """A film by its name without the suffix, which a re-encoded copy changes."""
+    return name_of(file).removesuffix(file.suffix)
+
+
+def _first(row: dict[str, str], *columns: str) -> str:
+    return next((row[column].strip() for column in columns if row.get(column)), "")
 
 
 def read_boxes(folders: Sequence[Path]) -> dict[str, dict[str, list[Box]]]:

@@ -26,7 +26,7 @@ from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork, load_weights
 from cxredge.train.planes import cached_planes
 from cxredge.train.recipe import Recipe
-from cxredge.train.sources import Films, carve_validation, join, read_source
+from cxredge.train.sources import Films, carve_validation, join, name_of, read_source
 from cxredge.train.teacher import Teacher, identity, is_bundle, open_bundled, open_teacher
 
 
@@ -229,7 +229,7 @@ def _same_run(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path])
     with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
         table = csv.writer(out)
         table.writerow(["file", "source", "patient", "split"])
-        table.writerows(zip((f.name for f in films.files), films.sources, films.patients, films.splits, strict=True))
+        table.writerows(zip(map(name_of, films.files), films.sources, films.patients, films.splits, strict=True))
 
 
 def _describe(run: Path, recipe: Recipe, films: Films, data: list[Path], scores: dict[str, float]) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ CHESTXRAY14 = (
     "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
 )  # fmt: skip
 KERMANY = ("Paediatric_Pneumonia", "Paediatric_Bacterial", "Paediatric_Viral")
+# What an uncertain label of CheXpert stands for; see `train.chexpert`.
+Uncertain = Literal["ignore", "zeros", "ones"]
 PICTURES = {".bmp", ".dcm", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 
 
@@ -57,10 +60,39 @@ class Films:
         return found
 
 
-def read_source(folder: Path) -> Films:
-    """Read a data set by its published layout: ChestX-ray14 (`Data_Entry_2017*.csv`) or Kermany (`chest_xray/`).
+@dataclass(frozen=True)
+class Listing:
+    """What a data set's tables say and its folders hold, with nothing held against it yet.
 
-    Raises DataError when the folder is neither, or when its tables and films contradict each other.
+    films: those that are there. missing: films that a table names and that are not there, as the table names them.
+    contradictions: sentences on tables that disagree. left_out: what is there and not used, and how many films of it.
+    """
+
+    films: Films
+    missing: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
+
+
+def read_source(folder: Path, *, uncertain: Uncertain = "ignore") -> Films:
+    """Read a data set by its published layout: ChestX-ray14 (`Data_Entry_2017*.csv`), Kermany (`chest_xray/`) or CheXpert
+    (`train.csv`, `valid.csv`).
+
+    uncertain: what CheXpert's uncertain labels become, see `chexpert.list_chexpert`; the other two have none.
+    Raises DataError when the folder is none of them, or when its tables and films contradict each other.
+    """
+    listing = list_source(folder, uncertain=uncertain)
+    if listing.contradictions:
+        raise DataError(f"{folder}: {listing.contradictions[0]}")
+    for patient, splits in patients_in_two_splits(listing.films).items():
+        raise DataError(f"{folder}: patient {patient.split('/', 1)[1]} has films in both {splits[0]} and {splits[1]}")
+    return listing.films
+
+
+def list_source(folder: Path, *, uncertain: Uncertain = "ignore") -> Listing:
+    """`read_source` without its verdict: a patient in two splits or a missing film is for the caller to judge.
+
+    Raises DataError when the folder is of no known layout, or none of its films is there.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of films")
@@ -68,10 +100,31 @@ def read_source(folder: Path) -> Films:
         return _chestxray14(folder, entries[-1])
     if (folder / "train" / "NORMAL").is_dir():
         return _kermany(folder)
+    # It builds on this module, so it is imported when its turn comes.
+    from cxredge.train.chexpert import is_chexpert, list_chexpert
+
+    if is_chexpert(folder):
+        return list_chexpert(folder, uncertain=uncertain)
     raise DataError(
         f"{folder}: neither ChestX-ray14 (Data_Entry_2017*.csv and images*/) nor Kermany (train/NORMAL, train/PNEUMONIA,"
-        " test/...); point --data at the folder that holds them"
+        " test/...) nor CheXpert (train.csv, valid.csv and their folders); point --data at the folder that holds them"
     )
+
+
+def patients_in_two_splits(films: Films) -> dict[str, list[str]]:
+    """Patient -> the splits that hold films of theirs, for the patients with more than one. Such a test figure is worth nothing."""
+    found: dict[str, list[str]] = {}
+    for patient, split in dict.fromkeys(zip(films.patients.tolist(), films.splits.tolist(), strict=True)):
+        found.setdefault(patient, []).append(split)
+    return {patient: splits for patient, splits in found.items() if len(splits) > 1}
+
+
+def name_of(file: Path) -> str:
+    """What a run's tables call a film: its file's name. CheXpert names every film `view1_frontal.jpg`, so patient and study
+    go before it there."""
+    if file.parent.name.startswith("study") and file.parent.parent.name.startswith("patient"):
+        return f"{file.parent.parent.name}/{file.parent.name}/{file.name}"
+    return file.name
 
 
 def join(sources: Sequence[Films]) -> Films:
@@ -116,7 +169,7 @@ def carve_validation(films: Films, *, share: float, seed: int, tries: int = 200)
     return replace(films, splits=splits)
 
 
-def _chestxray14(folder: Path, table: Path) -> Films:
+def _chestxray14(folder: Path, table: Path) -> Listing:
     """Wang et al., ChestX-ray8, CVPR 2017: official lists; any re-encoded copy of a film is found by its stem."""
     by_stem = {
         file.stem: file
@@ -125,14 +178,19 @@ def _chestxray14(folder: Path, table: Path) -> Films:
         if file.suffix.lower() in PICTURES
     }
     split_of = dict.fromkeys(_stems(folder / "test_list.txt"), "test")
-    for stem in _stems(folder / "train_val_list.txt"):
-        if split_of.setdefault(stem, "train") == "test":
-            raise DataError(f"{folder}: {stem} stands in both train_val_list.txt and test_list.txt")
-    files, patients, splits, labels = [], [], [], []
+    contradictions = [
+        f"{stem} stands in both train_val_list.txt and test_list.txt"
+        for stem in _stems(folder / "train_val_list.txt")
+        if split_of.setdefault(stem, "train") == "test"
+    ]
+    files, patients, splits, labels, missing = [], [], [], [], []
     with table.open(newline="", encoding="utf-8-sig") as lines:
         for row in csv.DictReader(lines):
             stem = Path(row["Image Index"]).stem
-            if stem not in by_stem or stem not in split_of:
+            if stem not in split_of:
+                continue
+            if stem not in by_stem:
+                missing.append(row["Image Index"])
                 continue
             named = set(row["Finding Labels"].split("|")) - {"No Finding"}
             if unknown := named - set(CHESTXRAY14):
@@ -141,7 +199,10 @@ def _chestxray14(folder: Path, table: Path) -> Films:
             patients.append(row["Patient ID"])
             splits.append(split_of[stem])
             labels.append([float(finding in named) for finding in CHESTXRAY14])
-    return _films("chestxray14", folder, files, patients, splits, CHESTXRAY14, labels)
+    films = made_films("chestxray14", folder, files, patients, splits, CHESTXRAY14, labels)
+    spare = len(by_stem) - len(set(files))
+    left_out = (("pictures that the table or the split lists do not name", spare),) if spare else ()
+    return Listing(films, tuple(missing), tuple(contradictions), left_out)
 
 
 def _stems(listing: Path) -> list[str]:
@@ -150,7 +211,7 @@ def _stems(listing: Path) -> list[str]:
     return [Path(line).stem for line in listing.read_text(encoding="utf-8").split()]
 
 
-def _kermany(folder: Path) -> Films:
+def _kermany(folder: Path) -> Listing:
     """Kermany et al., Mendeley Data 2018: `train|test/NORMAL|PNEUMONIA`, kind and patient in the file name."""
     files, patients, splits, labels = [], [], [], []
     for split in ("train", "test"):
@@ -169,19 +230,16 @@ def _kermany(folder: Path) -> Films:
                 labels.append(
                     [float(sick), float(sick and "_bacteria" in file.name), float(sick and "_virus" in file.name)]
                 )
-    return _films("kermany", folder, files, patients, splits, KERMANY, labels)
+    return Listing(made_films("kermany", folder, files, patients, splits, KERMANY, labels))
 
 
-def _films(
+def made_films(
     name: str, folder: Path, files: list[Path], patients: list[str], splits: list[str],
     findings: tuple[str, ...], labels: Iterable[list[float]],
 ) -> Films:  # fmt: skip
+    """The columns of one source as a table. Raises DataError when there is no film."""
     if not files:
         raise DataError(f"{folder}: its tables name films, but none of them is there; are the pictures unpacked?")
-    owners: dict[str, str] = {}
-    for patient, split in zip(patients, splits, strict=True):
-        if owners.setdefault(patient, split) != split:
-            raise DataError(f"{folder}: patient {patient} has films in both {owners[patient]} and {split}")
     return Films(
         tuple(files),
         np.array([f"{name}/{patient}" for patient in patients]),

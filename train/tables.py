@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cxredge.errors import DataError
-from cxredge.train.sources import Films, join, read_source
+from cxredge.train.sources import Films, Listing, join, name_of, read_source
 
 SPLITS = ("test", "validation", "train", "all")
 
@@ -32,6 +32,17 @@ def read_table(table: Path) -> Films:
 
     Raises DataError that names the line.
     """
+    listing = list_table(table)
+    if listing.missing:
+        raise DataError(f"{table}, {listing.missing[0]} is not there")
+    return listing.films
+
+
+def list_table(table: Path) -> Listing:
+    """`read_table` without its verdict on films that are not there: `line 12: films/a.png` in `missing`.
+
+    Raises DataError that names the line when a label is none, and when none of the films is there.
+    """
     try:
         lines = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
@@ -42,26 +53,31 @@ def read_table(table: Path) -> Films:
         raise DataError(
             f"{table}: needs a column `file`, at least one finding, and at least one film; found: {columns}"
         )
-    files, labels = [], []
+    files, labels, there, missing = [], [], [], []
     for number, row in enumerate(lines, start=2):
         file = table.parent / row["file"].strip().replace("\\", "/")
-        if not file.is_file():
-            raise DataError(f"{table}, line {number}: {file} is not there")
         values = {"": np.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
         said = {finding: (row[finding] or "").strip() for finding in findings}
         if wrong := [f"{finding}: {text!r}" for finding, text in said.items() if text not in values]:
             raise DataError(f"{table}, line {number}, {wrong[0]} is neither 0, 1 nor empty")
+        if not file.is_file():
+            missing.append(f"line {number}: {file}")
+            continue
+        there.append(row)
         files.append(file)
         labels.append([values[text] for text in said.values()])
+    if not files:
+        raise DataError(f"{table}, {missing[0]} is not there, nor is any other film it names")
     name = table.stem
-    return Films(
+    films = Films(
         tuple(files),
-        np.array([f"{name}/{row.get('patient') or row['file']}" for row in lines]),
+        np.array([f"{name}/{row.get('patient') or row['file']}" for row in there]),
         np.full(len(files), name),
-        np.array([(row.get("split") or "test").strip() for row in lines]),
+        np.array([(row.get("split") or "test").strip() for row in there]),
         findings,
         np.array(labels, np.float32),
     )
+    return Listing(films, tuple(missing))
 
 
 def _split_as(films: Films, run: Path) -> Films:
@@ -71,5 +87,5 @@ def _split_as(films: Films, run: Path) -> Films:
     splits = films.splits.astype("U10")
     for i, (source, file) in enumerate(zip(films.sources, films.files, strict=True)):
         if splits[i] != "test":
-            splits[i] = said.get((str(source), file.name), splits[i])
+            splits[i] = said.get((str(source), name_of(file)), splits[i])
     return replace(films, splits=splits)

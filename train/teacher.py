@@ -18,7 +18,7 @@ from cxredge.imaging import Preprocessing
 from cxredge.train.bundled import network_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe
-from cxredge.train.sources import Films
+from cxredge.train.sources import Films, name_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
         raise DataError(f"teacher {run} knows {', '.join(findings)}; this run is about {', '.join(films.findings)}")
     seen = {(row["source"], row["file"]) for row in splits_of(run) if row["split"] == "train"}
     held_out = zip(films.sources, films.files, films.splits, strict=True)
-    if leaked := [file for source, file, split in held_out if split == "validation" and (source, file.name) in seen]:
+    if leaked := [
+        file for source, file, split in held_out if split == "validation" and (source, name_of(file)) in seen
+    ]:
         raise DataError(
             f"teacher {run} was trained on {len(leaked)} of this run's validation films ({leaked[0].name} first); train it"
             " with the same seed and validation_share"

@@ -1,0 +1,278 @@
+"""Is this data fit to train on and to be judged by? Every film decoded once, by the road that training takes."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge import __version__
+from cxredge.errors import CxredgeError, FilmRefusedError
+from cxredge.imaging import Preprocessing
+from cxredge.imaging.preprocess import decode, prepare
+from cxredge.metrics import Interval, wilson
+from cxredge.train.duplicates import exact_copies, near_copies
+from cxredge.train.facts import read_facts
+from cxredge.train.sources import Films, Listing, list_source, patients_in_two_splits
+from cxredge.train.tables import list_table
+
+NOT_STATED = "not stated"
+# No film is larger, so a JPEG is decoded whole, where training would decode a smaller one of a large film.
+_WHOLE = 1 << 16
+# What is done, how many films of how many are through.
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Named:
+    """One film. file: below its source's folder."""
+
+    source: str
+    split: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A film that training would stop at, and why."""
+
+    split: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A patient with films in two splits: which, and how many films in each."""
+
+    patient: str
+    splits: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Films that are one. kind: `exact` (the same pixels) or `near` (saved again, resized, brightened).
+
+    leaks: they stand in different splits. patients: how many patients they are said to be of; with more than one, splitting by
+    patient does not keep them together.
+    """
+
+    kind: str
+    films: list[Named]
+    leaks: bool
+    patients: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """One finding in one split: films with it, without it, and of unknown label; the share among the known, 95 % Wilson."""
+
+    finding: str
+    split: str
+    positive: int
+    negative: int
+    unknown: int
+    share: Interval | None
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """What one data set holds.
+
+    name: its folder. films, patients: split -> how many. mix: axis (sex, age, view) -> group -> split -> films.
+    missing, contradictions, left_out: as in `Listing`. age: split -> 5th, 50th and 95th percentile in years, where stated.
+    """
+
+    name: str
+    folder: str
+    films: dict[str, int]
+    patients: dict[str, int]
+    missing: list[str]
+    unreadable: list[Unreadable]
+    contradictions: list[str]
+    left_out: dict[str, int]
+    leaks: list[Leak]
+    prevalence: list[Share]
+    mix: dict[str, dict[str, dict[str, int]]]
+    age: dict[str, tuple[float, float, float]]
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.films)
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What `cxredge data check` found; `dataclasses.asdict` writes it for a program.
+
+    exact, near: copies within and across splits, over all sources together, since they may train one model together. Of films
+    with the same pixels only the first is held against the others for near copies.
+    faults: one sentence per kind of fault that makes the data unfit; empty when there is none.
+    """
+
+    date: str
+    cxredge: str
+    sources: list[SourceCheck]
+    exact: list[Copies]
+    near: list[Copies]
+    faults: list[str]
+
+
+def check_data(data: Sequence[Path], *, tick: Tick | None = None) -> DataCheck:
+    """Check data sets in their published layouts, or labels tables (.csv): counts, broken and missing films, copies, leaks, labels.
+
+    Nothing is changed or written. Raises DataError when a folder or table is of no known layout.
+    """
+    listings = [list_table(path) if path.suffix.lower() == ".csv" else list_source(path) for path in data]
+    names = [path.resolve().name for path in data]
+    looked = _look_at([file for listing in listings for file in listing.films.files], tick)
+    sources, named, patients, start = [], [], [], 0
+    for path, name, listing in zip(data, names, listings, strict=True):
+        films = listing.films
+        seen = looked[start : start + len(films)]
+        start += len(films)
+        files = [_below(file, path) for file in films.files]
+        sources.append(_check_source(path, name, listing, files, seen))
+        named += [Named(name, str(split), file) for split, file in zip(films.splits, files, strict=True)]
+        patients += films.patients.tolist()
+    rows = [row for row, look in enumerate(looked) if isinstance(look, _Look)]
+    looks = [look for look in looked if isinstance(look, _Look)]
+    exact = exact_copies([look.digest for look in looks])
+    spare = {row for group in exact for row in group[1:]}
+    once = [i for i in range(len(looks)) if i not in spare]
+    coarse = np.array([looks[i].coarse for i in once], np.uint8)
+    near = near_copies(coarse, tick=lambda done: tick("Comparing films", done, len(once)) if tick else None)
+
+    def copies(kind: str, group: list[int]) -> Copies:
+        members = [rows[i] for i in group]
+        splits = {named[row].split for row in members}
+        return Copies(kind, [named[row] for row in members], len(splits) > 1, len({patients[row] for row in members}))
+
+    exact_found = [copies("exact", group) for group in exact]
+    near_found = [copies("near", [once[i] for i in group]) for group in near]
+    return DataCheck(
+        date=date.today().isoformat(),
+        cxredge=__version__,
+        sources=sources,
+        exact=exact_found,
+        near=near_found,
+        faults=_faults(sources, exact_found, near_found),
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A readable film. digest: of its pixels and shape. coarse: uint8 [24, 24]."""
+
+    digest: bytes
+    coarse: NDArray[np.uint8]
+
+
+def _look_at(files: list[Path], tick: Tick | None) -> list[_Look | str]:
+    """Each film, or why it cannot be read."""
+    preprocessing = Preprocessing()
+
+    def look(file: Path) -> _Look | str:
+        try:
+            plane = decode(file, at_least=_WHOLE)
+            coarse = prepare(plane, preprocessing).coarse
+        except FilmRefusedError as error:
+            return str(error)
+        except (CxredgeError, OSError) as error:
+            return f"cannot be read here: {error}"
+        digest = hashlib.sha256(repr(plane.pixels.shape).encode() + plane.pixels.tobytes())
+        return _Look(digest.digest(), coarse)
+
+    found: list[_Look | str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for one in pool.map(look, files):
+            found.append(one)
+            if tick is not None:
+                tick("Decoding films", len(found), len(files))
+    return found
+
+
+def _check_source(
+    path: Path, name: str, listing: Listing, files: list[str], looked: Sequence[_Look | str]
+) -> SourceCheck:  # fmt: skip
+    films = listing.films
+    order = {"train": 0, "validation": 1, "test": 2}
+    splits = sorted({str(split) for split in films.splits}, key=lambda split: (order.get(split, 3), split))
+    mix, age = _mix(path, films, splits)
+    return SourceCheck(
+        name=name,
+        folder=str(path),
+        films={split: int((films.splits == split).sum()) for split in splits},
+        patients={split: len(set(films.patients[films.splits == split])) for split in splits},
+        missing=list(listing.missing),
+        unreadable=[
+            Unreadable(str(split), file, look)
+            for split, file, look in zip(films.splits, files, looked, strict=True)
+            if isinstance(look, str)
+        ],
+        contradictions=list(listing.contradictions),
+        left_out=dict(listing.left_out),
+        leaks=[
+            Leak(
+                patient.split("/", 1)[1],
+                {split: int(((films.patients == patient) & (films.splits == split)).sum()) for split in held},
+            )
+            for patient, held in patients_in_two_splits(films).items()
+        ],
+        prevalence=[_share(films, column, split) for column in range(len(films.findings)) for split in splits],
+        mix=mix,
+        age=age,
+    )
+
+
+def _share(films: Films, column: int, split: str) -> Share:
+    labels = films.labels[films.splits == split, column]
+    positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
+    known = positive + negative
+    share = wilson(positive, known) if known else None
+    return Share(films.findings[column], split, positive, negative, len(labels) - known, share)
+
+
+def _mix(
+    path: Path, films: Films, splits: list[str]
+) -> tuple[dict[str, dict[str, dict[str, int]]], dict[str, tuple[float, float, float]]]:
+    facts = read_facts([path], films)
+    mix: dict[str, dict[str, dict[str, int]]] = {}
+    for axis, groups in facts.groups.items():
+        told = np.any(list(groups.values()), axis=0)
+        if told.any():
+            masks = groups if told.all() else {**groups, NOT_STATED: ~told}
+            mix[axis] = {
+                group: {split: int((mask & (films.splits == split)).sum()) for split in splits}
+                for group, mask in masks.items()
+            }
+    age = {}
+    for split in splits:
+        years = facts.age[(films.splits == split) & ~np.isnan(facts.age)]
+        if len(years):
+            low, middle, high = np.percentile(years, (5, 50, 95))
+            age[split] = (float(low), float(middle), float(high))
+    return mix, age
+
+
+def _faults(sources: list[SourceCheck], exact: list[Copies], near: list[Copies]) -> list[str]:
+    counts: Counter[str] = Counter()
+    for source in sources:
+        counts["films that a table names are missing"] += len(source.missing)
+        counts["films cannot be read"] += len(source.unreadable)
+        counts["films stand in two split lists"] += len(source.contradictions)
+        counts["patients have films in two splits"] += len(source.leaks)
+    counts["sets of exact copies lie across splits"] = sum(one.leaks for one in exact)
+    counts["sets of near copies lie across splits"] = sum(one.leaks for one in near)
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def _below(file: Path, path: Path) -> str:
+    top = path if path.is_dir() else path.parent
+    return file.relative_to(top).as_posix() if file.is_relative_to(top) else str(file)
