@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MISSING = "no chromium, chromium-browser or google-chrome is installed"
+MISSING = "no chromium, chromium-browser or google-chrome is installed (Debian: apt-get install chromium)"
 _FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -30,6 +30,9 @@ class Browser:
     """One page. messages: what the page's console and its security policy complained about."""
 
     def __init__(self, profile: Path) -> None:
+        """profile: a folder for the browser's own files. Raises RuntimeError when there is no browser."""
+        if CHROMIUM is None:
+            raise RuntimeError(MISSING)
         ours_out, theirs_in = os.pipe()
         theirs_out, ours_in = os.pipe()
         # Chromium reads commands from descriptor 3 and answers on 4; ours are moved out of their way first.

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -91,7 +92,8 @@ def _scan(folder: Path, out: Path) -> "subprocess.Popen[bytes]":
 def _read(out: Path) -> int:
     """Films in the journal that a killed scan left; 0 where it was killed before there was one."""
     try:
-        with sqlite3.connect(out / "journal.sqlite") as journal:
+        # Closed, not only left: an open journal, even of a reader, keeps the next scan out.
+        with closing(sqlite3.connect(out / "journal.sqlite")) as journal:
             return int(journal.execute("SELECT count(*) FROM readings").fetchone()[0])
     except sqlite3.Error:
         return 0

@@ -39,10 +39,11 @@ def read_grey_jpeg_lossless(
     held = decoded.GetByteValue()
     if int(str(held.GetLength())) != size:
         return None
-    # GDCM's Python side gives bytes as text only, so they are read where they lie, while `decoded` holds them.
+    # GDCM's Python side gives bytes as text only, so they are read where they lie, and stay for as long as the array.
     there = (ctypes.c_char * size).from_address(int(held.GetVoidPointer()))
+    there.held_by = decoded  # type: ignore[attr-defined]
     values: NDArray[Any] = np.frombuffer(memoryview(there), f"u{allocated // 8}")
-    return values.reshape(rows, columns).copy()
+    return values.reshape(rows, columns)
 
 
 def read_grey_jpeg_ls(coded: bytes, *, rows: int, columns: int, allocated: int) -> NDArray[Any] | None:
