@@ -40,7 +40,7 @@ def main(
     """Read a data set's official test films with the clinic's own code and compare AUROC with the manifest."""
     films = read_source(data).split("test")
     with Scanner(model) as scanner, ThreadPoolExecutor(this_machine().cores) as pool:
-        manifest = scanner.bundle.manifest
+        manifest, model_sha256 = scanner.bundle.manifest, scanner.bundle.model_sha256
         readings = list(track(pool.map(scanner.read, films.files), "Reading films", total=len(films), transient=True))
     columns = [films.findings.index(name) for name in manifest.names if name in films.findings]
     labels = films.labels[:, columns].astype(np.float64)
@@ -49,6 +49,7 @@ def main(
         "date": date.today().isoformat(),
         "cxredge": __version__,
         "machine": this_machine().text,
+        "model_sha256": model_sha256,
         "films": len(films),
         "statuses": dict(Counter(reading.status.value for reading in readings)),
         "reasons": dict(Counter(reading.reason for reading in readings if reading.reason)),
