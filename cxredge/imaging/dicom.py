@@ -30,6 +30,7 @@ from cxredge.imaging.jpeg_2000 import read_grey_jpeg_2000
 from cxredge.imaging.jpeg_lossless import read_grey_jpeg_lossless, read_grey_jpeg_ls
 from cxredge.imaging.plane import MAX_PIXELS, Person, Plane, coloured_share
 from cxredge.imaging.quiet import DECODERS_QUIET
+from cxredge.imaging.unlocked import read_grey_unlocked
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -156,6 +157,13 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
     if decoder.is_native:
         # The grey table masks unused bits itself, so the array can be the file's own bytes.
         options |= {"view_only": True, "correct_unused_bits": False}
+    if plugin and shape.samples == 1 and not shape.signed:
+        pixels = read_grey_unlocked(
+            frame, source.syntax, rows=shape.rows, columns=shape.columns,
+            allocated=shape.bits_allocated, stored=shape.bits_stored,
+        )  # fmt: skip
+        if pixels is not None:
+            return pixels, shape.photometric
     try:
         with lock:
             if plugin and (pixels := _grey(frame, source.syntax, plugin, shape)) is not None:

@@ -1,0 +1,46 @@
+"""Compressed grey frames decoded without Python's lock, so that two cores decode two films: by imagecodecs, where it is installed.
+
+It has the very codecs of the decoders it stands in for (OpenJPEG, CharLS) and a faster one for JPEG Lossless, and gives the same
+values; those hold the lock while they work. It is an extra because it has no wheel for the oldest systems.
+"""
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+
+from cxredge.imaging.codestream import coded_precision
+
+_CODECS = {
+    uid.JPEGLossless: "ljpeg_decode",
+    uid.JPEGLosslessSV1: "ljpeg_decode",
+    uid.JPEGLSLossless: "jpegls_decode",
+    uid.JPEGLSNearLossless: "jpegls_decode",
+    uid.JPEG2000Lossless: "jpeg2k_decode",
+    uid.JPEG2000: "jpeg2k_decode",
+}
+_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+
+
+def read_grey_unlocked(
+    coded: bytes, syntax: uid.UID, *, rows: int, columns: int, allocated: int, stored: int
+) -> NDArray[Any] | None:
+    """Unsigned values [rows, columns]. allocated, stored: bits, as the header says.
+
+    None for what is left to the other decoders: all where imagecodecs is not installed, another syntax, and a stream that it
+    does not decode to what the header says, of which they know better what is wrong.
+    """
+    name = _CODECS.get(syntax)
+    if name is None or find_spec("imagecodecs") is None:
+        return None
+    if syntax in _JPEG_2000 and not stored <= (coded_precision(coded) or 0) <= allocated:
+        return None
+    import imagecodecs
+
+    try:
+        values: NDArray[Any] = getattr(imagecodecs, name)(coded)
+    except Exception:  # each codec has errors of its own; the other decoders name the fault
+        return None
+    return values if values.shape == (rows, columns) and values.dtype == np.dtype(f"u{allocated // 8}") else None
