@@ -14,7 +14,12 @@ from cxredge.compress.run import compress
 
 def compress_command(
     run: Annotated[
-        Path, typer.Argument(help="Folder of a finished run, as `cxredge train` wrote it.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Folder of a finished run, as `cxredge train` wrote it; or a bundle, or a shipped model's name, whose"
+            " full-precision network is quantized anew.",
+            show_default=False,
+        ),
     ],
     data: Annotated[
         list[Path], typer.Option(help="The data sets the run was trained on; repeat for each.", show_default=False)
@@ -23,7 +28,7 @@ def compress_command(
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name or the path of a .toml file.")] = "chestxray14",
     cache: Annotated[Path, typer.Option(help="Folder for decoded films.")] = Path("runs/cache"),
 ) -> None:
-    """Quantize a trained run to INT8 and write the bundle that a clinic scans with.
+    """Quantize a trained run, or a bundle's full-precision network, to INT8 and write the bundle that a clinic scans with.
 
     Exports to ONNX, quantizes (static, QDQ, calibrated on training films), calibrates, chooses operating points on validation
     films, and measures on the test films through ONNX Runtime what it cost, finding by finding.

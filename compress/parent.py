@@ -17,6 +17,12 @@ from cxredge.train.planes import cached_planes
 from cxredge.train.sources import Films, carve_validation, join, name_of, read_source
 from cxredge.train.teacher import is_bundle, open_bundled, splits_of
 
+# What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
+_RUN_FACTS = (
+    "architecture", "findings", "preprocessing", "validation_share", "seed", "epochs", "sources", "data",
+    "validation_auroc", "versions",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Parent:
@@ -67,15 +73,8 @@ def _of_bundle(where: Path, films: Films, cache: Path) -> Parent:
     preprocessing = Preprocessing(**made["preprocessing"])
     planes = cached_planes(films.files, preprocessing, cache)
     network = open_bundled(where, films, planes, preprocessing, carved_by).eval()
-    facts = {key: value for key, value in made.items() if key in RUN_FACTS}
+    facts = {key: value for key, value in made.items() if key in _RUN_FACTS}
     return Parent(network, preprocessing, films, planes, facts)
-
-
-# What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
-RUN_FACTS = (
-    "architecture", "findings", "preprocessing", "validation_share", "seed", "epochs", "sources", "data",
-    "validation_auroc", "versions",
-)  # fmt: skip
 
 
 def _as_split(films: Films, run: Path) -> Films:
