@@ -101,7 +101,8 @@ def read_dicom(path: Path) -> Plane:
         frame, photometric = _decode(source, shape)
         scale = _grey_scale(source, shape)
         aspect, tags, person = _pixel_aspect(source.header), _tags(source), _person(source.header)
-    pixels = to_grey(frame, scale) if shape.samples == 1 else _luminance(frame, photometric)
+    # Nobody else holds the frame.
+    pixels = to_grey(frame, scale, over=True) if shape.samples == 1 else _luminance(frame, photometric)
     coloured = 0.0 if shape.samples == 1 else _coloured(frame, photometric)
     return Plane(pixels, shape.rows, shape.columns, aspect, tags, coloured, person)
 

@@ -99,14 +99,15 @@ class GreyScale:
     padding: tuple[int, int] | None = None
 
 
-def to_grey(stored: NDArray[np.integer], scale: GreyScale) -> NDArray[np.uint8]:
+def to_grey(stored: NDArray[np.integer], scale: GreyScale, *, over: bool = False) -> NDArray[np.uint8]:
     """Stored values [rows, columns], 8 or 16 bits each in any byte order, to uint8 with black air.
 
-    All 0 where the film holds one value, or padding only.
+    All 0 where the film holds one value, or padding only. over: the values may be overwritten, and are where they can be.
     """
     patterns = stored.view(stored.dtype.str.replace("i", "u"))
     step = max(1, math.isqrt(patterns.size // _SAMPLES))
-    return look_up(_table(scale, patterns[::step, ::step]), patterns)
+    over = over and patterns.flags.writeable and patterns.flags.c_contiguous
+    return look_up(_table(scale, patterns[::step, ::step]), patterns, over=over)
 
 
 def stored_value(pattern: NDArray[np.int64], scale: GreyScale) -> NDArray[np.int64]:
@@ -118,13 +119,15 @@ def stored_value(pattern: NDArray[np.int64], scale: GreyScale) -> NDArray[np.int
 
 def _table(scale: GreyScale, sample: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
     """Grey for every bit pattern, uint8 [2 ** bits_allocated]. sample: patterns of the film, to judge the result by."""
-    stored = stored_value(np.arange(1 << scale.bits_allocated), scale)
+    # The bits above Bits Stored mean nothing, so the table repeats itself: of 16 bits with 12 stored, a sixteenth is computed.
+    length, times = 1 << scale.bits_stored, 1 << scale.bits_allocated - scale.bits_stored
+    stored = stored_value(np.arange(length), scale)
     is_film = np.ones(stored.shape, bool)
     if scale.padding:
         low, high = scale.padding
         is_film = (stored < low) | (stored > high)
     # How often each pattern is shown stands for the film: no value is looked at twice.
-    shown = np.bincount(sample.reshape(-1), minlength=len(stored)) * is_film
+    shown = np.bincount(sample.reshape(-1), minlength=length * times).reshape(times, length).sum(0) * is_film
     values = stored.astype(np.float64)
     if scale.modality:
         values = scale.modality(values)
@@ -133,11 +136,11 @@ def _table(scale: GreyScale, sample: NDArray[np.unsignedinteger]) -> NDArray[np.
         order = values.argsort(kind="stable")
         grey = _stretched(values, *quantiles(values[order], shown[order], ROBUST))
     if not shown.any() or grey is None:
-        return np.zeros(stored.shape, np.uint8)
+        return np.zeros(length * times, np.uint8)
     if scale.white_is_low:
         grey = 255 - grey
     grey[~is_film] = 0
-    return grey
+    return np.tile(grey, times)
 
 
 def _blank(grey: NDArray[np.uint8], shown: NDArray[np.intp]) -> bool:

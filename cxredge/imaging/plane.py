@@ -103,14 +103,17 @@ def coloured_share(rgb: NDArray[np.uint8]) -> float:
     return float(np.mean(sample.max(2).astype(np.int16) - sample.min(2) > _TINT))
 
 
-def look_up(table: NDArray[np.uint8], indices: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+def look_up(table: NDArray[np.uint8], indices: NDArray[np.unsignedinteger], *, over: bool = False) -> NDArray[np.uint8]:
     """The table's entry for every pixel, uint8 of the shape of `indices` [rows, columns]; the table has one for each index.
 
     NumPy widens an index array to 64 bits before it looks anything up, so this goes band by band: the copy stays small.
+    over: write into the memory of `indices`, which must be contiguous and are lost; a new plane costs a page fault every 4 kB.
     """
-    plane = np.empty(indices.shape, np.uint8)
+    # A pixel of the plane begins nowhere behind its index, so no index is overwritten before its band is looked up.
+    memory = indices.reshape(-1).view(np.uint8)[: indices.size] if over else np.empty(indices.size, np.uint8)
+    plane = memory.reshape(indices.shape)
     rows = max(1, _BAND // max(1, indices.shape[1]))
     for top in range(0, indices.shape[0], rows):
         # "clip" has nothing to clip; it spares the check of every index that "raise" makes.
-        np.take(table, indices[top : top + rows], out=plane[top : top + rows], mode="clip")
+        np.take(table, indices[top : top + rows].astype(np.intp), out=plane[top : top + rows], mode="clip")
     return plane

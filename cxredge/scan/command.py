@@ -154,6 +154,8 @@ def _watch(paths: list[Path], output: Path, options: Options, tick: Tick | None,
     def told(summary: Summary, _unread: list[Reading]) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in summary.priorities.items())
         screen.print(f"{summary.films} films: {counts}. {output / 'report.html'}", highlight=False, soft_wrap=True)
+        if summary.ages and summary.ages.note:
+            screen.print(f"{summary.ages.note}.", markup=False, highlight=False, soft_wrap=True)
 
     # What stops a service stops it as Ctrl-C does.
     signal.signal(signal.SIGTERM, interrupted)
@@ -194,6 +196,8 @@ def show(summary: Summary, unread: list[Reading], output: Path, console: Console
         facts.add_row("taken over", f"{summary.resumed} films read by an earlier run")
     if summary.peak_rss_mb is not None:
         facts.add_row("peak memory", f"{summary.peak_rss_mb:.0f} MB")
+    if summary.ages and summary.ages.note:
+        facts.add_row("age", Text(summary.ages.note))
     facts.add_row("AUROC", _drift(summary.drift))
     if "caveat" in summary.runtime:
         facts.add_row("", Text(summary.runtime["caveat"]))

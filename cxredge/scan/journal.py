@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
@@ -25,8 +24,8 @@ CREATE TABLE IF NOT EXISTS readings (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS secrets (salt BLOB NOT NULL);
 """
-# Raised when the columns change; an older journal is begun anew.
-_VERSION = 3
+# Raised when the columns or a reading's fields change; an older journal is begun anew.
+_VERSION = 4
 # A power cut costs at most this much work; a commit a film would cost more than the inference.
 COMMIT_SECONDS = 0.5
 # Another scan may be about to end.
@@ -132,7 +131,7 @@ class Journal:
         """Remember a reading; committed every half second and at the end."""
         size, modified = fingerprint(film.path)
         row = (
-            _path(film), self.read_with, size, modified, reading.status.value, json.dumps(asdict(reading)),
+            _path(film), self.read_with, size, modified, reading.status.value, json.dumps(vars(reading)),
             pictures.thumbnail, _stored(pictures.heat_maps), bool(reading.patient_id or reading.patient_name),
         )  # fmt: skip
         with self._said():

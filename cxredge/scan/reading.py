@@ -38,6 +38,7 @@ class Reading:
     near: findings with evidence that lie just below their threshold, as near as compression moves a score.
     patient: pseudonym, the same for films of the same patient wherever this user reads them; "" where the file names nobody.
     patient_id, patient_name: as the file says, only when asked for (`--with-patient-ids`).
+    says_age: whether the file says the patient's age; pictures other than DICOM never do.
     digest: of what the network saw; equal for equal pictures. decode_ms, infer_ms: wall time in milliseconds.
     """
 
@@ -55,6 +56,7 @@ class Reading:
     patient: str = ""
     patient_id: str = ""
     patient_name: str = ""
+    says_age: bool = False
     digest: str = ""
     decode_ms: float = 0.0
     infer_ms: float = 0.0

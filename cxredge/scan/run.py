@@ -14,13 +14,13 @@ from cxredge.bundle import open_bundle
 from cxredge.devices import peak_rss_mb, this_machine
 from cxredge.errors import DataError
 from cxredge.report.files import drop_unfinished
-from cxredge.report.tables import write_csv, write_json, write_summary
+from cxredge.report.tables import csv_table, json_table, write_summary
 from cxredge.scan.ahead import read_ahead
 from cxredge.scan.discover import Found, discover
 from cxredge.scan.journal import Journal
 from cxredge.scan.labels import judge, match, read_labels
 from cxredge.scan.memory import give_back_freed_memory
-from cxredge.scan.reading import Reading, Status
+from cxredge.scan.reading import Reading
 from cxredge.scan.scanner import Pictures, Scanner
 from cxredge.scan.summarise import Clock, summarise
 from cxredge.scan.summary import LabelledFinding, Summary
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from cxredge.report.dicom_out import DicomWriter
 
 Tick = Callable[[int, int], None]
-# Films without a score that are named when a run is over.
-NAMED = 8
 
 
 class Options(TypedDict, total=False):
@@ -170,9 +168,15 @@ class Run:
         if self._labels:
             labelled = match(read_labels(self._labels, names), [film.name for film in films])
             judged = judge(worklist, labelled, self._manifest)
-        summary = summarise(self._scanner, self._roots, started, worklist, clock, judged)
-        write_csv(self._output / "results.csv", worklist, names, with_patients=self._scanner.with_patient_ids)
-        write_json(self._output / "results.json", worklist, summary)
+        summary = summarise(self._scanner, self._roots, started, worklist.counts, clock, judged)
+        with (
+            csv_table(self._output / "results.csv", names, with_patients=self._scanner.with_patient_ids) as add_row,
+            json_table(self._output / "results.json", summary) as add_line,
+        ):
+            # One look at each reading for both tables: it comes from the journal.
+            for reading in worklist:
+                add_row(reading)
+                add_line(reading)
         # Jinja takes 40 ms to import; nobody waits for it before the first film.
         from cxredge.report.html import write_report
 
@@ -187,7 +191,7 @@ class Run:
         # Last, so that the figure covers the whole run.
         summary = replace(summary, peak_rss_mb=peak_rss_mb())
         write_summary(self._output / "summary.json", summary)
-        return summary, _without_score(worklist)
+        return summary, worklist.without_score()
 
     def _read(self, film: Found) -> tuple[Reading, Pictures, float]:
         begin = time.perf_counter()
@@ -202,12 +206,3 @@ class Run:
     ) -> None:
         self._scanner.close()
         self._journal.__exit__(kind, error, traceback)
-
-
-def _without_score(readings: Sequence[Reading]) -> list[Reading]:
-    """The first few of each kind, in the order of the worklist."""
-    named: dict[Status, list[Reading]] = {Status.REFUSED: [], Status.FAILED: []}
-    for reading in readings:
-        if reading.status is not Status.OK and len(named[reading.status]) < NAMED:
-            named[reading.status].append(reading)
-    return [*named[Status.REFUSED], *named[Status.FAILED]]

@@ -22,7 +22,7 @@ from cxredge.runtimes import Outputs
 from cxredge.scan.decide import decide, probabilities_of
 from cxredge.scan.engine import Say, open_engine
 from cxredge.scan.explain import explain
-from cxredge.scan.gate import check
+from cxredge.scan.gate import check, years
 from cxredge.scan.pseudonym import SALT_BYTES, own_salt, pseudonym
 from cxredge.scan.reading import Priority, Reading, Status
 
@@ -46,6 +46,7 @@ class _OfFilm(TypedDict):
     patient: str
     patient_id: str
     patient_name: str
+    says_age: bool
     digest: str
 
 
@@ -167,6 +168,7 @@ class Scanner:
             "patient": pseudonym(film.person, self._salt),
             "patient_id": person.patient_id if self.with_patient_ids else "",
             "patient_name": person.name if self.with_patient_ids else "",
+            "says_age": years(film.tags.get("patient_age", "")) is not None,
             "digest": hashlib.blake2b(film.image.tobytes(), digest_size=16).hexdigest(),
         }
 

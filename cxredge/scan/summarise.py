@@ -2,7 +2,6 @@
 
 import os
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,8 @@ from cxredge.devices import peak_rss_mb, this_machine
 from cxredge.scan.decide import nearness
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Scanner
-from cxredge.scan.summary import LabelledFinding, Latency, PointInForce, Summary
+from cxredge.scan.summary import Ages, LabelledFinding, Latency, PointInForce, Summary
+from cxredge.scan.worklist import Counts
 
 
 @dataclass
@@ -38,28 +38,23 @@ def summarise(
     scanner: Scanner,
     roots: Sequence[Path],
     started: datetime,
-    readings: Sequence[Reading],
+    counts: Counts,
     clock: Clock,
     labels: tuple[LabelledFinding, ...],
 ) -> Summary:
-    """readings: of the whole run, looked at once. clock: of the films read in this very run."""
+    """counts: of the whole run. clock: of the films read in this very run."""
     manifest, bundle = scanner.bundle.manifest, scanner.bundle
-    statuses, priorities, reasons = Counter[Status](), Counter[Priority](), Counter[str]()
-    for reading in readings:
-        statuses[reading.status] += 1
-        priorities[reading.priority] += 1
-        if reading.reason:
-            reasons[reading.reason] += 1
+    scored, ages = counts.statuses[Status.OK], manifest.population_ages
     return Summary(
         folders=tuple(os.fspath(root) for root in roots),
         started=started.isoformat(timespec="seconds"),
-        films=len(readings),
-        ok=statuses[Status.OK],
-        refused=statuses[Status.REFUSED],
-        failed=statuses[Status.FAILED],
-        resumed=len(readings) - clock.films,
-        priorities={priority.value: priorities[priority] for priority in Priority},
-        reasons=dict(reasons),
+        films=counts.films,
+        ok=scored,
+        refused=counts.statuses[Status.REFUSED],
+        failed=counts.statuses[Status.FAILED],
+        resumed=counts.films - clock.films,
+        priorities={priority.value: counts.priorities[priority] for priority in Priority},
+        reasons=dict(counts.reasons),
         decode=Latency.of(clock.decode),
         inference=Latency.of(clock.inference),
         whole=Latency.of(clock.whole),
@@ -88,6 +83,7 @@ def summarise(
         drift=manifest.accuracy,
         drift_by_finding={finding.name: finding.drift for finding in manifest.findings},
         labels=labels,
+        ages=Ages.of(counts.without_age, scored, ages) if ages else None,
     )
 
 

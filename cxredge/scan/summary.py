@@ -9,6 +9,9 @@ from cxredge.bundle.manifest import Accuracy
 from cxredge.metrics import Interval, OperatingPoint
 from cxredge.report.files import DicomOut
 
+# Years; below it a patient is a child.
+_GROWN_UP = 18
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -63,6 +66,30 @@ class PointInForce:
 
 
 @dataclass(frozen=True)
+class Ages:
+    """Scored films whose file says no age, under a model for patients of certain ages: nothing could refuse them.
+
+    without, scored: films. low, high: youngest and oldest age in whole years that the model is for.
+    note: the sentence for a person; "" where every scored film says an age.
+    """
+
+    without: int
+    scored: int
+    low: float
+    high: float
+    note: str
+
+    @classmethod
+    def of(cls, without: int, scored: int, ages: tuple[float, float]) -> "Ages":
+        """Count and sentence. ages: youngest and oldest, as the manifest says."""
+        low, high = ages
+        whom = f"{'children' if high < _GROWN_UP else 'patients'} of {low:g}-{high:g} years"
+        say = "says" if without == 1 else "say"
+        note = f"{without} of {scored} scored films {say} no age; the model is for {whom}: check them yourself"
+        return cls(without, scored, low, high, note if without else "")
+
+
+@dataclass(frozen=True)
 class Summary:
     """One run of `cxredge scan`.
 
@@ -72,6 +99,7 @@ class Summary:
     peak_rss_mb: of this process, in MB (10^6), None where unknown.
     model: name, title, version, precision, sha256. runtime: name, version, threads, artifact. device: machine, cores, memory.
     drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
+    ages: how many scored films say no age; None under a model for patients of any age.
     dicom_out: what --dicom-out wrote; None without it. points: what the operating point in force means per finding.
     drift_by_finding: paired AUROC difference, compressed minus full precision, per finding, from the manifest.
     """
@@ -98,4 +126,5 @@ class Summary:
     drift_by_finding: dict[str, Interval]
     labels: tuple[LabelledFinding, ...] = ()
     points: tuple[PointInForce, ...] = ()
+    ages: Ages | None = None
     dicom_out: DicomOut | None = None

@@ -1,8 +1,9 @@
 """The readings of a run in the order in which somebody should look at them, fetched one by one: memory stays flat."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import overload
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, overload
 
 from cxredge.bundle.manifest import Manifest
 from cxredge.scan.decide import margin
@@ -12,6 +13,32 @@ from cxredge.scan.reading import ORDER, Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
 
 DUPLICATE = "duplicate"
+# Films without a score that are named when a run is over.
+NAMED = 8
+
+
+@dataclass
+class Counts:
+    """films: in all. Of them how many have each status, priority and reason; without_age: scored though their file says no age."""
+
+    films: int = 0
+    statuses: "Counter[Status]" = field(default_factory=Counter)
+    priorities: "Counter[Priority]" = field(default_factory=Counter)
+    reasons: "Counter[str]" = field(default_factory=Counter)
+    without_age: int = 0
+
+
+class _Place(NamedTuple):
+    """What a film is sorted by, and what is counted of it. number: of the film, so that no two are equal up to there."""
+
+    order: int
+    pressing: float
+    name: str
+    number: int
+    status: Status
+    priority: Priority
+    reason: str
+    says_age: bool
 
 
 class Worklist(Sequence[Reading]):
@@ -20,6 +47,7 @@ class Worklist(Sequence[Reading]):
     A film whose very picture the run holds under another name is scored like it and says so: none is left out, for one of
     the two may bear the wrong patient's name. films: all of them read; in the order they were found, which decides whose copy
     is whose. Only as long as the journal is open.
+    counts: of the whole run.
     """
 
     def __init__(self, journal: Journal, films: Sequence[Found], manifest: Manifest) -> None:
@@ -28,7 +56,7 @@ class Worklist(Sequence[Reading]):
         self._findings = {finding.name: finding for finding in manifest.findings}
         self._twins: dict[int, int] = {}
         firsts: dict[str, tuple[int, str]] = {}
-        keys: list[tuple[int, float, str, int]] = []
+        places: list[_Place] = []
         for number, film in enumerate(films):
             reading = self._stored(film)
             if reading.digest and reading.status is Status.OK:
@@ -38,17 +66,26 @@ class Worklist(Sequence[Reading]):
                     if _mixed_up(patient, reading.patient):
                         # Which of the two is right is not known, so both say so.
                         self._twins.setdefault(first, number)
-                        keys[first] = self._key(first)
-            keys.append(self._key(number, reading))
-        keys.sort()
-        self._order = [number for *_, number in keys]
+                        places[first] = self._place(first)
+            places.append(self._place(number, reading))
+        places.sort()
+        self._order = [place.number for place in places]
+        self.counts = _counted(places)
+        unread: dict[Status, list[int]] = {Status.REFUSED: [], Status.FAILED: []}
+        for at, place in enumerate(places):
+            if place.status is not Status.OK and len(unread[place.status]) < NAMED:
+                unread[place.status].append(at)
+        self._unread = [*unread[Status.REFUSED], *unread[Status.FAILED]]
 
-    def _key(self, number: int, reading: Reading | None = None) -> tuple[int, float, str, int]:
+    def _place(self, number: int, reading: Reading | None = None) -> _Place:
         film = self._films[number]
         reading = self._marked(number, reading or self._stored(film))
         top = reading.top_finding
         pressing = margin(reading.probabilities[top], self._findings[top]) if top else 0.0
-        return ORDER[reading.priority], -pressing, film.name, number
+        return _Place(
+            ORDER[reading.priority], -pressing, film.name, number,
+            reading.status, reading.priority, reading.reason, reading.says_age,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._order)
@@ -62,6 +99,10 @@ class Worklist(Sequence[Reading]):
             return [self[i] for i in range(*place.indices(len(self)))]
         number = self._order[place]
         return self._marked(number, self._stored(self._films[number]))
+
+    def without_score(self) -> list[Reading]:
+        """The first few refused films, then the first few failed ones, in the order of the worklist."""
+        return [self[place] for place in self._unread]
 
     def pictures(self, name: str) -> Pictures:
         """Thumbnail and heat maps of a film, by its name in the run."""
@@ -86,6 +127,17 @@ class Worklist(Sequence[Reading]):
             note += ", under another patient: one of the two is wrong"
             priority = Priority.REVIEW if priority is Priority.ROUTINE else priority
         return replace(reading, reason=DUPLICATE, note="; ".join(filter(None, (note, reading.note))), priority=priority)
+
+
+def _counted(places: Sequence[_Place]) -> Counts:
+    counts = Counts(len(places))
+    for place in places:
+        counts.statuses[place.status] += 1
+        counts.priorities[place.priority] += 1
+        if place.reason:
+            counts.reasons[place.reason] += 1
+        counts.without_age += place.status is Status.OK and not place.says_age
+    return counts
 
 
 def _mixed_up(one: str, other: str) -> bool:

@@ -21,4 +21,8 @@ def test_every_pixel_is_looked_up(shape: tuple[int, int], dtype: str) -> None:
     chance = np.random.default_rng(0)
     table = chance.integers(0, 256, 1 << 8 * np.dtype(dtype).itemsize).astype(np.uint8)
     indices = chance.integers(0, len(table), shape).astype(dtype)
-    np.testing.assert_array_equal(look_up(table, indices), table[indices])
+    wanted = table[indices]
+    np.testing.assert_array_equal(look_up(table, indices), wanted)
+    over = look_up(table, indices, over=True)
+    np.testing.assert_array_equal(over, wanted)
+    assert np.shares_memory(over, indices)

@@ -134,6 +134,7 @@ def test_summary_holds_the_fields_that_programs_read(tmp_path: Path, summary: Su
         "drift_by_finding": "dict",
         "labels": "list",
         "points": "list",
+        "ages": "NoneType",
         "dicom_out": "NoneType",
     }
     assert said["whole"] == {"p50": 6.4, "p90": 8.9, "p99": 14.2, "n": 11}

@@ -49,6 +49,12 @@ def wait_until_some_are_read(out: Path, kilobytes: int = 100) -> None:
         time.sleep(0.01)
 
 
+def last_written(out: Path) -> int:
+    """When the journal was last written, in nanoseconds; 0 where there is none."""
+    wal = out / "journal.sqlite-wal"
+    return wal.stat().st_mtime_ns if wal.exists() else 0
+
+
 def summary_of(out: Path) -> dict[str, object]:
     return json.loads((out / "summary.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
@@ -69,8 +75,13 @@ def test_ctrl_c_keeps_what_was_read_and_says_how_to_go_on(cli: Cli, tmp_path: Pa
 def test_killed_three_times_it_ends_like_an_undisturbed_run(cli: Cli, tmp_path: Path, films: Path) -> None:
     chance = random.Random(7)
     for _ in range(3):
+        before = last_written(tmp_path / "out")
         running = started(cli, films, "--output", "out")
-        time.sleep(chance.uniform(0.6, 1.6))
+        # On a busy machine a scan may take seconds to begin: the clock starts when it writes.
+        deadline = time.monotonic() + 60
+        while last_written(tmp_path / "out") == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.1, 0.8))
         running.kill()
         running.communicate()
     (tmp_path / "out/.cxredge-0123456789ab").write_text("a table that a killed run had begun")
