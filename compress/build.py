@@ -70,7 +70,9 @@ def build(
         sign(b"", key)
     gate, machine = gate or Gate(), this_machine()
     with np.load(source.reference, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in ("images", "logits", "full", "atypicality") if name in stored.files}
+        arrays = {
+            name: stored[name] for name in ("images", "logits", "full", "float", "atypicality") if name in stored.files
+        }
     films = _films(source, arrays["images"], data, cache)
     if films.told is not None and source.full_model is None:
         raise DataError(
@@ -179,8 +181,11 @@ def _write(
 ) -> Bundle:  # fmt: skip
     chosen = best_of_each(record.candidates, plans)
     files: dict[str, Path | bytes] = {source.manifest.model: source.model}
-    if source.full_model is not None and source.manifest.full_model is not None:
-        files[source.manifest.full_model] = source.full_model
+    for kept in (source.manifest.full_model, source.manifest.float_model):
+        if kept is not None:
+            files[kept] = source.folder / kept
+    # The card shows them.
+    files |= {name: source.folder / name for name in source.manifest.pictures}
     graphs: dict[str, EngineGraph] = {}
     for row, graph in chosen:
         files |= graph.files

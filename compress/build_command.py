@@ -146,7 +146,8 @@ def _source(model: str, data: list[Path], recipe: str, cache: Path, say: Say) ->
             f'{model} is a training run, and compressing one needs {error.name}: pip install "cxredge[compress]"'
         ) from None
     check_output(out := Path(f"{run.resolve().name}-bundle"))
-    made = compress(run, data, read_recipe(recipe), out, cache=cache / "films", say=say)
+    report = out.with_name(f"{out.name}-report")
+    made = compress(run, data, read_recipe(recipe), out, report=report, cache=cache / "films", say=say)
     say(f"Compressed to {made.folder}; for the next device: --model {made.folder}")
     return made
 

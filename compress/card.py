@@ -1,11 +1,20 @@
 """The model card, written from what was measured and nothing else (Mitchell et al., Model Cards, 2019)."""
 
 from cxredge.bundle.manifest import Finding, Manifest
+from cxredge.compress.card_evidence import (
+    NOT_KNOWN,
+    calibration_lines,
+    cost_lines,
+    failure_lines,
+    interval,
+    subgroup_lines,
+)
 from cxredge.metrics import Interval
 
 
-def model_card(manifest: Manifest, full_bytes: int, small_bytes: int) -> str:
-    """Markdown. full_bytes, small_bytes: size of the full-precision and of the shipped graph."""
+def model_card(manifest: Manifest, full_bytes: int | None, small_bytes: int) -> str:
+    """Markdown. full_bytes, small_bytes: size of the full-precision graph in 32-bit floats, where known, and of the shipped one."""
+    full_size = NOT_KNOWN if full_bytes is None else f"{full_bytes / 1e6:.2f} MB"
     accuracy, training = manifest.accuracy, manifest.training
     films = "; ".join(
         f"{source}: {', '.join(f'{n} {split}' for split, n in counts.items())}"
@@ -24,7 +33,7 @@ def model_card(manifest: Manifest, full_bytes: int, small_bytes: int) -> str:
         "",
         f"`{manifest.name}` {manifest.version}: {manifest.architecture}, {manifest.precision},"
         f" {manifest.preprocessing.size} x {manifest.preprocessing.size} grey, {small_bytes / 1e6:.2f} MB"
-        f" (full precision {full_bytes / 1e6:.2f} MB).",
+        f" (full precision {full_size}).",
         "",
         "## Intended use",
         "",
@@ -47,11 +56,15 @@ def model_card(manifest: Manifest, full_bytes: int, small_bytes: int) -> str:
         f"Mean AUROC over {len(manifest.findings)} findings on {accuracy.films} films of {accuracy.patients} patients"
         f" ({accuracy.source}), through {accuracy.runtime}; 95 % intervals (per finding DeLong, means by bootstrap over patients):",
         "",
-        "| | mean AUROC |",
-        "|---|---|",
-        f"| full precision (FP32) | {_interval(accuracy.full)} |",
-        f"| this model ({manifest.precision.upper()}) | {_interval(accuracy.compressed)} |",
-        f"| drift (paired) | {_signed(accuracy.drift)} |",
+        "| step | mean AUROC | drift from full precision, paired | size |",
+        "|---|---|---|---|",
+        f"| full precision (FP32) | {interval(accuracy.full)} | | {full_size} |",
+        *(
+            f"| {step.name} | {interval(step.auroc)} | {_signed(step.drift) if step.drift else ''} | {step.megabytes:.2f} MB |"
+            for step in manifest.steps[1:-1]
+        ),
+        f"| as quantized ({manifest.precision.upper()}): this model | {interval(accuracy.compressed)} |"
+        f" {_signed(accuracy.drift)} | {small_bytes / 1e6:.2f} MB |",
         "",
         f"Flags that flip between the two at the balanced operating point: {accuracy.flipped:.1%} of film and finding pairs.",
         "",
@@ -61,11 +74,14 @@ def model_card(manifest: Manifest, full_bytes: int, small_bytes: int) -> str:
         "| finding | test films with it | validation AUROC | test AUROC | drift (paired) | |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {f.name} | {f.test_positives} | {_interval(f.validation_auroc)} | {_interval(f.test_auroc)} | {_signed(f.drift)} |"
+            f"| {f.name} | {f.test_positives} | {interval(f.validation_auroc)} | {interval(f.test_auroc)} | {_signed(f.drift)} |"
             f" {'experimental' if f.experimental else 'urgent' if f.urgent else ''} |"
             for f in sorted(manifest.findings, key=lambda finding: finding.test_positives)
         ),
         "",
+        *subgroup_lines(manifest.subgroups),
+        *calibration_lines(manifest.calibration),
+        *failure_lines(manifest.failures),
         "## Operating points",
         "",
         "Chosen on validation films. A finding is flagged at `balanced` (Youden's index); an urgent finding makes a film urgent"
@@ -82,15 +98,16 @@ def model_card(manifest: Manifest, full_bytes: int, small_bytes: int) -> str:
         if manifest.gate
         else "This model has no gate: it scores whatever it is given.",
         "",
+        *cost_lines(manifest),
         "## Limits",
         "",
         "- Probabilities are calibrated to the share of findings in the validation films, which is not that of your patients:"
         " a score is for sorting, not the chance of disease.",
-        "- One hospital's films and text-mined labels; other machines, ages and diseases may be read worse, and nobody has"
-        " measured it.",
+        "- One hospital's films, with labels that are not free of mistakes: other machines, ages and diseases may be read"
+        " worse, and nobody has measured it.",
         "- Thresholds rest on few validation films for rare findings; the intervals above say how few.",
         *([f"- Experimental, evidence too thin: {', '.join(experimental)}."] if experimental else []),
-        "- Subgroups (sex, age band, view) have not been measured for this model.",
+        *([] if manifest.subgroups else ["- Subgroups (sex, age band, view) have not been measured for this model."]),
         "",
     ]
     return "\n".join(lines)
@@ -103,10 +120,6 @@ def _points(finding: Finding) -> str:
         f" {_percent(balanced.sensitivity)}, {_percent(balanced.specificity)} |"
         f" {specific.threshold:.3f}, {_percent(specific.sensitivity)} |"
     )
-
-
-def _interval(x: Interval) -> str:
-    return f"{x.value:.3f} ({x.low:.3f}-{x.high:.3f})"
 
 
 def _signed(x: Interval) -> str:

@@ -26,20 +26,36 @@ def compress_command(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle to write.", show_default=False)],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name or the path of a .toml file.")] = "chestxray14",
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for compression.html and .json; the bundle's name with -report behind it unless told.",
+            show_default=False,
+        ),
+    ] = None,
     cache: Annotated[Path, typer.Option(help="Folder for decoded films.")] = Path("runs/cache"),
 ) -> None:
-    """Quantize a trained run, or a bundle's full-precision network, to INT8 and write the bundle that a clinic scans with.
+    """Compress a trained run, or a bundle's full-precision network, and write the bundle that a clinic scans with.
 
-    Exports to ONNX, quantizes (static, QDQ, calibrated on training films), calibrates, chooses operating points on validation
-    films, and measures on the test films through ONNX Runtime what it cost, finding by finding.
+    Takes the steps of the recipe (distil, prune, finetune; none in the shipped ones), quantizes to INT8, calibrates, chooses
+    operating points on validation films, and measures on the test films what each step cost, finding by finding: on screen, in
+    the model card, and in compression.html beside the bundle. Killed, the same command goes on with the step it died in.
 
     Example: `cxredge compress runs/joint --data data/chestxray14 --data data/chest_xray -o my-model`
     """
     console = Console()
+    report = report or output.with_name(f"{output.name}-report")
     bundle = compress(
-        run, data, read_recipe(recipe), output, cache=cache, say=lambda text: console.print(text, style="dim")
+        run,
+        data,
+        read_recipe(recipe),
+        output,
+        report=report,
+        cache=cache,
+        say=lambda text: console.print(text, style="dim"),
     )
     _show(bundle, console)
+    console.print(f"What each step cost: {report / 'compression.html'}")
 
 
 def _show(bundle: Bundle, console: Console) -> None:

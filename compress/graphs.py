@@ -55,7 +55,7 @@ class Graphs:
         return Graph(made.onnx, {f"openvino/{name}": folder / name for name in ("model.xml", "model.bin")}, made.logits)
 
     def _onnx(self, engine: Engine, precision: Precision) -> Graph | str:
-        manifest, full = self._bundle.manifest, self._bundle.full_model
+        manifest, full = self._bundle.manifest, self._bundle.float_model
         if precision == manifest.precision and engine.activations == "unsigned":
             if engine.weight_bits == 7 and widest_weight(self._bundle.model) > 64:
                 return "the model has 8-bit weights, which overflow on this processor"
@@ -63,8 +63,7 @@ class Graphs:
         if full is None:
             return "needs the full-precision parent, which this bundle does not carry; compress the run again"
         if precision == "fp32":
-            assert manifest.full_model is not None  # noqa: S101 - for the type checker: it is where `full` comes from
-            return Graph(full, {manifest.full_model: full}, "full")
+            return Graph(full, {full.name: full}, "float" if manifest.float_model else "full")
         folder = "tensorrt" if engine.name.startswith("tensorrt") else engine.name
         name = f"{folder}/{precision}.onnx"
         if precision == "fp16":
@@ -85,7 +84,7 @@ class Graphs:
     @cached_property
     def _folded(self) -> Path:
         """The full-precision graph with its constants folded."""
-        full = self._bundle.full_model
+        full = self._bundle.float_model
         assert full is not None  # noqa: S101 - asked for only where there is one
         made = self._kept(
             full,

@@ -1,5 +1,6 @@
 """What gets compressed: a finished run, or a bundle that carries its full-precision network."""
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,15 @@ from cxredge.errors import DataError
 from cxredge.imaging import Preprocessing
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.planes import cached_planes
-from cxredge.train.sources import Films, carve_validation, join, name_of, read_source
-from cxredge.train.teacher import is_bundle, open_bundled, splits_of
+from cxredge.train.sources import Films, Uncertain, carve_validation, join, name_of
+from cxredge.train.tables import read_data
+from cxredge.train.teacher import is_bundle, open_bundled, split_seed_of, splits_of
 
 # What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
 _RUN_FACTS = (
-    "architecture", "findings", "preprocessing", "validation_share", "seed", "epochs", "sources", "data",
-    "validation_auroc", "versions",
+    "architecture", "findings", "preprocessing", "validation_share", "split_seed", "seed", "uncertain", "epochs", "epochs_run",
+    "kept_epoch", "sources", "data", "data_sha256", "validation_auroc", "versions", "environment",
+    "training_seconds",
 )  # fmt: skip
 
 
@@ -49,12 +52,11 @@ def open_parent(where: Path, data: Sequence[Path], cache: Path) -> Parent:
 
     Raises DataError when network and data do not belong together, or a bundle carries no full-precision network.
     """
-    films = join([read_source(folder) for folder in data])
     if is_bundle(where):
-        return _of_bundle(where, films, cache)
+        return _of_bundle(where, data, cache)
     network, findings = load_network(where)
-    films = _as_split(films, where)
-    facts = json.loads((where / "run.json").read_text(encoding="utf-8"))
+    facts = _seconds(where) | json.loads((where / "run.json").read_text(encoding="utf-8"))
+    films = _as_split(_read(data, facts), where)
     if findings != films.findings:
         raise DataError(
             f"{where} was trained on findings {', '.join(findings)}; the data given hold {', '.join(films.findings)}"
@@ -63,13 +65,28 @@ def open_parent(where: Path, data: Sequence[Path], cache: Path) -> Parent:
     return Parent(network, preprocessing, films, cached_planes(films.files, preprocessing, cache), facts)
 
 
-def _of_bundle(where: Path, films: Films, cache: Path) -> Parent:
+def _read(data: Sequence[Path], facts: dict[str, Any]) -> Films:
+    """The films with the labels that the network was trained on."""
+    uncertain = cast(Uncertain, facts.get("uncertain", "ignore"))
+    return join([read_data(path, uncertain=uncertain) for path in data])
+
+
+def _seconds(run: Path) -> dict[str, float]:
+    """What the run's epochs took in all, where it kept a table of them."""
+    table = run / "metrics.csv"
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as lines:
+        return {"training_seconds": round(sum(float(row["seconds"]) for row in csv.DictReader(lines)), 1)}
+
+
+def _of_bundle(where: Path, data: Sequence[Path], cache: Path) -> Parent:
     bundle = open_bundle(where)
     if bundle.full_model is None:
         raise DataError(f"{where} carries no full-precision network; compress the run it was made from")
     made = cast(dict[str, Any], bundle.manifest.training.recipe)
-    carved_by = float(made["validation_share"]), int(made["seed"])
-    films = carve_validation(films, share=carved_by[0], seed=carved_by[1])
+    carved_by = float(made["validation_share"]), int(cast(int, split_seed_of(made)))
+    films = carve_validation(_read(data, made), share=carved_by[0], seed=carved_by[1])
     preprocessing = Preprocessing(**made["preprocessing"])
     planes = cached_planes(films.files, preprocessing, cache)
     network = open_bundled(where, films, planes, preprocessing, carved_by).eval()

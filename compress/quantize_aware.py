@@ -5,6 +5,8 @@ import itertools
 import logging
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -32,25 +34,31 @@ from cxredge.train.network import FilmNetwork
 LOGIT_SHARE = 0.05
 # Two products of such a weight with an 8-bit activation still fit into 16 bits.
 SEVEN_BITS = 64
+# Seconds after which NNCF's extension is not being compiled any more, on however slow a machine.
+STALE = 1800
 
 
 def train_quantized(
-    network: FilmNetwork, head: nn.Conv2d, planes: NDArray[np.uint8], recipe: QuantizationAware, *, checkpoint: Path
-) -> tuple[nn.Module, nn.Conv2d]:
+    network: FilmNetwork, head: nn.Conv2d, planes: NDArray[np.uint8], recipe: QuantizationAware, *,
+    checkpoint: Path, rounded: Callable[[nn.Module, nn.Conv2d], None] | None = None,
+) -> tuple[nn.Module, nn.Conv2d]:  # fmt: skip
     """A quantized trunk and its head, whose logits are as near those of the full-precision network as training brings them.
 
     planes: training films, uint8 [N, 1, H, W]; no labels are needed. Batch norms are folded first and activations are
     quantized per tensor, else ONNX Runtime fuses nothing; weights are signed, per channel, in 7 bits (see `quantize`;
     depthwise ones in 8, their short sums cannot overflow). Starts from post-training quantization. checkpoint: file that an
-    interrupted training goes on from, removed at the end. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
+    interrupted training goes on from, removed at the end. rounded: shown the trunk and head as post-training quantization leaves
+    them. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
     ICLR 2018.)
     """
     folded = fold_batch_norms(network)
-    if recipe.equalize:
+    if recipe.equalize and network.architecture == "mobilenet_v2":
         equalize(folded, planes[_some(recipe.calibration_films // 5, len(planes))])
     parent = Trunk(folded).eval()
     trunk = _post_training(copy.deepcopy(parent), planes, recipe)
     student_head = copy.deepcopy(head)
+    if rounded is not None:
+        rounded(trunk, student_head)
     trained = [p for p in (*trunk.parameters(), *student_head.parameters()) if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0)
     steps = -(-len(planes) // recipe.batch_size)
@@ -202,7 +210,18 @@ def import_nncf() -> ModuleType:
     os.environ.setdefault("NNCF_CI", "1")
     # At first use it compiles an extension: half a minute, more than its own limit of one on a busy machine.
     os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", "300")
+    _clear_stale_lock()
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     return nncf  # type: ignore[no-any-return]
+
+
+def _clear_stale_lock() -> None:
+    """A compilation that was killed leaves its lock file, for which every later one would wait without end."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    for lock in root.glob("*/nncf/*/*/lock"):
+        if time.time() - lock.stat().st_mtime > STALE:
+            lock.unlink(missing_ok=True)

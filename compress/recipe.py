@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cxredge.compress.steps import Step
 from cxredge.errors import RecipeError
 
 
@@ -31,6 +32,7 @@ class Recipe(BaseModel):
     """What `cxredge compress` does.
 
     source: the data set whose findings the bundle carries and whose test films it is judged on.
+    steps: what is done to the network before it is quantized, in order: distil, prune, finetune (see `steps`).
     urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
     percentile: of the activations that a range covers; the outermost ones are clipped.
     float_layers: how many of the first convolutions stay in float.
@@ -51,6 +53,7 @@ class Recipe(BaseModel):
     calibration_films: Annotated[int, Field(ge=8)] = 96
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     float_layers: Annotated[int, Field(ge=0)] = 3
+    steps: tuple[Step, ...] = ()
     quantization_aware: QuantizationAware | None = None
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32

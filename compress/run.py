@@ -18,16 +18,17 @@ from torch import Tensor
 
 from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, write_bundle
-from cxredge.bundle.bundle import sha256_of
 from cxredge.bundle.manifest import Gate as GateRecord
 from cxredge.bundle.manifest import PreprocessingRecord, Training
 from cxredge.compress.calibrate import platt
-from cxredge.compress.card import model_card
+from cxredge.compress.chain import run_chain
+from cxredge.compress.costs import Films, report_costs
 from cxredge.compress.export import Contract, Trunk, export, fold_calibration, head_for, store_half
 from cxredge.compress.gate import fit_gate
 from cxredge.compress.parent import open_parent
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.quantize_aware import export_int8, train_quantized
+from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
 from cxredge.compress.tolerance import tolerance
@@ -49,24 +50,29 @@ MOVED_LESS = 0.95
 Say = Callable[[str], None]
 
 
-def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: Path, say: Say = print) -> Bundle:
-    """Quantize the network of a run, or a bundle's full-precision one, to INT8; write a bundle with what was measured of both.
+def compress(
+    run: Path, data: list[Path], recipe: Recipe, out: Path, *, report: Path, cache: Path, say: Say = print
+) -> Bundle:
+    """Take the network of a run, or a bundle's full-precision one, through the recipe's steps and to INT8; write a bundle with
+    what was measured of both, and into `report` what each step cost.
 
     Everything chosen is chosen on training and validation films; the test films are only looked at, once, at the end.
     Raises DataError when data and run do not belong together, CxredgeError when the graph came out unquantized.
     """
     parent = open_parent(run, data, cache)
-    network, films, planes, rows = parent.network, parent.films, parent.planes, parent.rows
+    films, planes, rows = parent.films, parent.planes, parent.rows
     own = films.take(films.sources == recipe.source)
     for split in ("train", "validation", "test"):
         own.split(split)  # each is needed; raises DataError, with its name, where the data given hold none
     carried = [i for i, _ in enumerate(films.findings) if not np.isnan(own.labels[:, i]).all()]
-    if unknown := [films.findings[i] for i in carried if cast(Tensor, network.head.bias)[i].isnan()]:
+    if unknown := [films.findings[i] for i in carried if cast(Tensor, parent.network.head.bias)[i].isnan()]:
         raise DataError(f"{run} knows nothing of {', '.join(unknown)}, which {recipe.source} is labelled with")
+    stages = run_chain(run, parent, data, recipe.steps, cache=cache, say=say)
+    network = stages[-1].network
 
     with tempfile.TemporaryDirectory() as scratch:
         fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "model.onnx"
-        stored_full = Path(scratch) / "model.fp32.onnx"
+        stored_full, stored_float = Path(scratch) / "model.fp32.onnx", Path(scratch) / "model.float.onnx"
         say("Fitting the gate on training films")
         rng = np.random.default_rng(0)
         typical = np.concatenate(
@@ -74,18 +80,28 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
         )
         gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
         head = head_for(network, carried)
-        export(Contract(Trunk(network), head, gate), parent.preprocessing.size, fp32)
+        size = parent.preprocessing.size
+        floats = [Path(scratch) / f"stage-{i}.onnx" for i in range(len(stages) - 1)] + [fp32]
+        for stage, graph in zip(stages[:-1], floats, strict=False):
+            its_gate = fit_gate(_features(stage.network, planes[typical]), recipe.gate_components)
+            export(Contract(Trunk(stage.network), head_for(stage.network, carried), its_gate), size, graph)
+        export(Contract(Trunk(network), head, gate), size, fp32)
+        graphs = [*floats, int8]
+        simulated = None
         taught = rows("train", recipe.source)
         if recipe.quantization_aware:
             say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(taught)} films")
-            trunk, head = train_quantized(
+            rounded = Path(scratch) / "rounded.onnx"
+            simulated = train_quantized(
                 network,
                 head,
                 planes[taught],
                 recipe.quantization_aware,
                 checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
+                rounded=lambda trunk, head: export_int8(trunk, head, gate, size, rounded),
             )
-            export_int8(trunk, head, gate, parent.preprocessing.size, int8)
+            export_int8(*simulated, gate, size, int8)
+            graphs.insert(-1, rounded)
             left_in_float = 1
         else:
             say(f"Quantizing, {recipe.calibration_films} calibration films")
@@ -96,13 +112,15 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
         if done != convolutions - 1 - left_in_float:
             raise CxredgeError(f"only {done} of {convolutions} convolutions came out quantized")
 
+        names = tuple(films.findings[i] for i in carried)
         validation, test = rows("validation", recipe.source), rows("test", recipe.source)
         known, truth = (films.labels[which][:, carried].astype(np.float64) for which in (validation, test))
-        for graph in (fp32, int8):
-            scale, bias = platt(known, score(graph, planes[validation]).logits)
-            fold_calibration(graph, scale, bias)
+        for graph in graphs:
+            calibration = platt(known, score(graph, planes[validation]).logits)
+            fold_calibration(graph, *calibration)
         # What is measured as the parent is the very file that the bundle carries.
-        store_half(fp32, stored_full)
+        store_half(floats[0], stored_full)
+        store_half(fp32, stored_float)
         say("Measuring on validation and test films through ONNX Runtime")
         on_validation = score(int8, planes[validation])
         full, small = score(stored_full, planes[test]), score(int8, planes[test])
@@ -122,10 +140,11 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
             logits=built.logits.astype(np.float32),
             atypicality=built.atypicality.astype(np.float32),
             full=score(stored_full, images).logits.astype(np.float32),
+            float=score(stored_float, images).logits.astype(np.float32),
         )
 
         records = finding_records(
-            tuple(films.findings[i] for i in carried),
+            names,
             recipe,
             known,
             on_validation.probabilities,
@@ -150,6 +169,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                 runtimes=("onnxruntime",),
                 model="model.onnx",
                 full_model="model.fp32.onnx",
+                float_model="model.float.onnx" if recipe.steps else None,
                 files=hashes,
                 accuracy=accuracy,
                 gate=GateRecord(threshold=threshold, typical=typical_far, doubt=doubt, refused=refused),
@@ -161,7 +181,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                     history=recipe.history,
                     population=recipe.population,
                     films=film_counts(films),
-                    recipe=parent.facts | _quantized_how(recipe),
+                    recipe=parent.facts | _compressed_how(recipe),
                 ),
                 software={
                     "cxredge": __version__,
@@ -171,6 +191,7 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
                     "python": platform.python_version(),
                 },
                 intended_use=recipe.intended_use,
+                steps=steps,
             )
 
         files: dict[str, Path | bytes] = {
@@ -178,21 +199,28 @@ def compress(run: Path, data: list[Path], recipe: Recipe, out: Path, *, cache: P
             "model.fp32.onnx": stored_full,
             "reference.npz": stored.getvalue(),
         }
-        hashes = {name: sha256_of(path) for name, path in files.items() if isinstance(path, Path)}
-        files["MODEL_CARD.md"] = model_card(described(hashes), fp32.stat().st_size, int8.stat().st_size).encode()
-        return write_bundle(out, files, described)
+        if recipe.steps:
+            files["model.float.onnx"] = stored_float
+        say(f"Measuring every step, for the report in {report}")
+        carried_as = {floats[0]: stored_full, fp32: stored_float}
+        steps = report_costs(
+            report, f"{recipe.title}, {recipe.version}", recipe.source, [(graph, carried_as.get(graph, graph)) for graph in graphs],
+            stages, simulated, calibration, names, Films(planes[test], truth, films.patients[test]),
+            Films(planes[validation], known, films.patients[validation]), [films.files[i] for i in test], parent.preprocessing,
+        )  # fmt: skip
+        say("Measuring subgroups and calibration on test films, for the card")
+        return recard(write_bundle(Path(scratch) / recipe.name, files, described), data, out)
 
 
 def _key(run: Path, recipe: Recipe) -> str:
     """Names an interrupted training by what it trains and how."""
-    said = [identity(run), recipe.source, recipe.model_dump()["quantization_aware"]]
+    said = [identity(run), recipe.source, recipe.model_dump(include={"quantization_aware", "steps"})]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def _quantized_how(recipe: Recipe) -> dict[str, object]:
-    if recipe.quantization_aware:
-        return {"quantization_aware": recipe.quantization_aware.model_dump()}
-    return recipe.model_dump(include={"percentile", "float_layers", "calibration_films"})
+def _compressed_how(recipe: Recipe) -> dict[str, object]:
+    keys = {"quantization_aware"} if recipe.quantization_aware else {"percentile", "float_layers", "calibration_films"}
+    return recipe.model_dump(include=keys | ({"steps"} if recipe.steps else set()))
 
 
 def _some(rng: np.random.Generator, rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:

@@ -25,7 +25,9 @@ class Verb:
 CLINIC, LAB = "In the clinic", "In the lab"
 VERBS = {
     "scan": Verb("cxredge.scan.command:scan_command", "Read a folder of films into a worklist and a report.", CLINIC),
-    "models": Verb("cxredge.bundle.command:models_command", "List the models that come with cxredge.", CLINIC),
+    "models": Verb(
+        "cxredge.bundle.command:models_verbs", "List the models that come with cxredge, or show one's card.", CLINIC
+    ),
     "verify": Verb(
         "cxredge.bundle.command:verify_command", "Check a bundle's files and test it on this machine.", CLINIC
     ),

@@ -124,7 +124,7 @@ def mean_auroc_interval(
     """
 
     areas, draws = [], []
-    weights = _patient_draws(patients, samples, seed)
+    weights = patient_draws(patients, samples, seed)
     for column in range(labels.shape[1]):
         positive, kept = known(labels[:, column], scores[:, column])
         mask = ~np.isnan(labels[:, column])
@@ -140,7 +140,7 @@ def mean_auroc_interval(
     return Interval(float(np.mean(areas)), float(low), float(high))
 
 
-def _patient_draws(patients: NDArray[np.generic], samples: int, seed: int) -> NDArray[np.uint16]:
+def patient_draws(patients: NDArray[np.generic], samples: int, seed: int) -> NDArray[np.uint16]:
     """How often each film is drawn when patients are drawn with replacement. patients: [N] -> [samples, N]."""
     _, owner = np.unique(patients, return_inverse=True)
     n = int(owner.max()) + 1

@@ -77,7 +77,7 @@ def _options(device: str, threads: int) -> dict[str, object]:
         options |= {"NUM_STREAMS": 0 if threads == 1 else 1, "INFERENCE_NUM_THREADS": threads}
         # Pinned, threads that share all cores keep in step. Fewer are better moved: beside another session they would
         # both be pinned to the same core, and wait for it while the next one idles.
-        options |= {"ENABLE_CPU_PINNING": 1 < threads and threads >= _cores()}
+        options |= {"ENABLE_CPU_PINNING": threads > 1 and threads >= _cores()}
     elif device.startswith("NPU"):
         # The neural unit computes in float16 and knows no other hint.
         options["INFERENCE_PRECISION_HINT"] = "f16"
@@ -104,6 +104,7 @@ class _Lane:
     """A graph compiled for one film, with its memory looked up once: half the overhead of a plain call. For one caller."""
 
     def __init__(self, compiled: Any) -> None:
+        self.compiled = compiled
         self._request = compiled.create_infer_request()
         self._image = self._request.input_tensors[0].data
         views = {out.any_name: self._request.get_tensor(out).data for out in compiled.outputs}
@@ -167,6 +168,16 @@ class OpenVinoSession:
         results = self._any.create_infer_request().infer([image])
         found = {out.any_name: results[out] for out in self._any.outputs}
         return Outputs(found["logits"], found["cam"], found.get("atypicality"))
+
+    def layers(self) -> list[tuple[str, str]]:
+        """Kind and precision of every layer as this machine computes it, such as ("Convolution", "u8")."""
+        lane = self._free.get()
+        try:
+            compiled = lane.compiled.get_runtime_model()
+        finally:
+            self._free.put(lane)
+        told = [op.get_rt_info() for op in compiled.get_ordered_ops()]
+        return [(str(info["layerType"].astype(str)), str(info["runtimePrecision"].astype(str))) for info in told]
 
     def close(self) -> None:
         """Give the engine's memory back."""

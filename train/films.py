@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -40,3 +42,25 @@ def augment(films: Tensor, generator: torch.Generator, *, mirror: bool = False) 
         left = int(torch.randint(0, side - wide, (1,), generator=generator))
         film[i, :, top : top + high, left : left + wide] = 0
     return film
+
+
+def mixup(
+    films: Tensor, labels: Tensor, sources: NDArray[np.str_], alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Each film blended with another of its source, and its labels likewise (Zhang et al., ICLR 2018).
+
+    films: uint8 [N, 1, H, W]; labels: float [N, L] in {0, 1, nan}; sources: [N]; alpha: of the Beta distribution that the share is
+    drawn from, one per film. Returns the same shapes and dtypes. A label is known only where both films' is. Partners are of one
+    source because two sources label different findings: across them nothing would stay known.
+    """
+    rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+    partner = np.arange(len(films))
+    for source in np.unique(sources):
+        own = np.flatnonzero(sources == source)
+        partner[own] = rng.permutation(own)
+    # The larger share stays a film's own: two films blended half and half and their partners would be the same film twice.
+    drawn = rng.beta(alpha, alpha, len(films))
+    share = torch.from_numpy(np.maximum(drawn, 1 - drawn)).float()
+    wide = share.view(-1, 1, 1, 1)
+    mixed = (wide * films.float() + (1 - wide) * films[partner].float()).round().to(torch.uint8)
+    return mixed, share.view(-1, 1) * labels + (1 - share.view(-1, 1)) * labels[partner]

@@ -1,12 +1,8 @@
-"""Fitting: set-up, loop, save, in the order things happen. A killed run goes on at the last whole epoch."""
+"""Fitting: set-up, loop, save, in the order things happen. A killed run goes on where its checkpoint stands, to the step."""
 
-import csv
-import json
 import math
-import os
-import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,194 +10,162 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cxredge import __version__
-from cxredge.errors import DataError, TooFewFilmsError
-from cxredge.metrics import auroc
-from cxredge.train.films import augment
+from cxredge.errors import DataError
+from cxredge.train.checkpoint import Checkpoints, Progress, progress_of
+from cxredge.train.loop import Loop, phase_of
+from cxredge.train.losses import label_loss
 from cxredge.train.network import FilmNetwork, load_weights
 from cxredge.train.planes import cached_planes
+from cxredge.train.processes import Processes, processes
 from cxredge.train.recipe import Recipe
-from cxredge.train.sources import Films, carve_validation, join, name_of, read_source
-from cxredge.train.teacher import Teacher, identity, is_bundle, open_bundled, open_teacher
+from cxredge.train.run_folder import Log, claim, describe
+from cxredge.train.sampling import epoch_batches
+from cxredge.train.sources import Films, carve_validation, join
+from cxredge.train.tables import read_data
+from cxredge.train.teacher import is_bundle, is_run, open_bundled, open_run, open_teacher
+from cxredge.train.validate import mean_auroc, means_by_source, predict, validation_auroc
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a run lies and what it reached on validation: AUROC per finding, nan where it cannot be told."""
+    """Where a run lies and what it reached on validation: AUROC per finding, nan where it cannot be told.
+
+    first: whether this process is the one that wrote it.
+    """
 
     run: Path
     validation: dict[str, float]
+    first: bool = True
 
 
-def fit(recipe: Recipe, data: list[Path], run: Path, *, cache: Path, teachers: Sequence[Path] = ()) -> Fitted:
+def fit(
+    recipe: Recipe, data: Sequence[Path], run: Path, *,
+    cache: Path, teachers: Sequence[Path] = (), watch: Callable[[int, float], None] | None = None,
+) -> Fitted:  # fmt: skip
     """Train one network on one or more sources; the weights kept are the running average (EMA) at the end.
 
-    teachers: finished runs with the same findings, or bundles, whose mean logit the network learns besides the labels, on the
-    same augmented films (Hinton et al. 2015; Beyer et al., CVPR 2022). They must not have seen this run's validation films.
+    data: folders in their published layout, or labels tables (.csv) with a column `split`. teachers: finished runs with the same
+    findings, or bundles, whose mean logit the network learns besides the labels, on the same augmented films (Hinton et al. 2015;
+    Beyer et al., CVPR 2022). They must not have seen this run's validation films. watch: called after each epoch with its number,
+    counted from 1, and the mean validation AUROC; what it raises ends the run.
 
-    Validation films are looked at, never chosen by: no epoch is picked. Test films are not even decoded.
-    Raises DataError, RecipeError.
+    Validation films are looked at and not chosen by, unless the recipe has `patience`: then the epoch with the best mean AUROC on
+    them is kept, which `run.json` says. Test films are not even decoded. Under `torchrun` every process calls this; the first one
+    alone writes. Raises DataError, RecipeError.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run.mkdir(parents=True, exist_ok=True)
+    with processes() as on:
+        return _fit(recipe, data, run, cache, teachers, watch, on)
+
+
+def _fit(
+    recipe: Recipe, data: Sequence[Path], run: Path, cache: Path, teachers: Sequence[Path],
+    watch: Callable[[int, float], None] | None, on: Processes,
+) -> Fitted:  # fmt: skip
     films = carve_validation(
-        join([read_source(folder) for folder in data]), share=recipe.validation_share, seed=recipe.seed
+        join([read_data(path, uncertain=recipe.uncertain) for path in data]),
+        share=recipe.validation_share,
+        seed=recipe.split_seed,
     )
     films = films.take(films.splits != "test")
-    _same_run(run, recipe, films, teachers)
+    if not (films.splits == "train").any():
+        raise DataError("no training films; a labels table says which they are in its column `split`: train or test")
+    if on.first:
+        claim(run, recipe, films, teachers)
+        cached_planes(films.files, recipe.preprocessing, cache)
+    on.wait()
     planes = cached_planes(films.files, recipe.preprocessing, cache)
-    taught_by = [open_teacher(teacher, films, planes, recipe, device) for teacher in teachers]
-    training, validation = np.flatnonzero(films.splits == "train"), np.flatnonzero(films.splits == "validation")
+    taught_by = [open_teacher(teacher, films, planes, recipe, on.device) for teacher in teachers]
+    validation = np.flatnonzero(films.splits == "validation")
 
     torch.manual_seed(recipe.seed)
-    network = _start(recipe, films, planes)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = cast(FilmNetwork, on.prepared(_start(recipe, films, planes)))
+    network.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    steps = math.ceil(len(_draw(films, training, recipe, 0)) / recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=recipe.warmup_share
-    )
-    last = run / "last.ckpt"
-    begin = 0
-    if last.exists():
-        saved = torch.load(last, weights_only=True, map_location=device)
-        for part, name in (
-            (network, "network"),
-            (average, "average"),
-            (optimiser, "optimiser"),
-            (schedule, "schedule"),
-        ):
-            part.load_state_dict(saved[name])
-        begin = int(saved["epoch"])
+    checkpoints, progress = Checkpoints(run, recipe.checkpoint_minutes, on), Progress()
+    saved = checkpoints.read()
+    if saved is not None:
+        network.load_state_dict(saved["network"])
+        average.load_state_dict(saved["average"])
+        progress = progress_of(saved)
 
-    scores: dict[str, float] = {}
-    with _progress() as bar:
-        for epoch in range(begin, recipe.epochs):
+    steps = len(epoch_batches(films, recipe, 0, pieces=on.count * recipe.accumulate))
+    phase = phase_of(recipe, network, progress.epoch, steps, on)
+    # Where a phase begins, the checkpoint still holds the optimiser of the one before.
+    if saved is not None and (progress.step or progress.epoch != recipe.head_epochs):
+        phase.optimiser.load_state_dict(saved["optimiser"])
+        phase.schedule.load_state_dict(saved["schedule"])
+    log = Log(run, progress.epoch, progress.epoch * steps + progress.step) if on.first else None
+    loss = label_loss(recipe, films.labels[films.splits == "train"], on.device)
+
+    def validate() -> dict[str, float]:
+        logits = predict(average.module, planes, validation, recipe.batch_size, on)
+        return validation_auroc(films.labels[validation], logits, films.findings)
+
+    with _progress(on) as bar:
+        if log is not None:
+            bar.console.print(log.where(), markup=False, soft_wrap=True)
+        loop = Loop(recipe, films, planes, network, average, loss, taught_by, checkpoints, log, bar, on)
+        while progress.epoch < recipe.epochs and not _risen_no_more(recipe, progress):
             started = time.perf_counter()
-            loss = _epoch(
-                recipe, epoch, films, planes, training, network, average, optimiser, schedule, taught_by, bar, device
-            )
-            logits = predict(average.module, planes[validation], recipe.batch_size, device)
-            scores = validation_auroc(films.labels[validation], logits, films.findings)
-            _log(
-                run / "metrics.csv",
-                epoch,
-                loss,
-                float(schedule.get_last_lr()[0]),
-                time.perf_counter() - started,
-                scores,
-            )
-            bar.console.print(f"epoch {epoch + 1}: loss {loss:.4f}, validation mean AUROC {_means(films, scores)}")
-            state = {"network": network, "average": average, "optimiser": optimiser, "schedule": schedule}
-            torch.save({**{k: v.state_dict() for k, v in state.items()}, "epoch": epoch + 1}, last.with_suffix(".new"))  # type: ignore[attr-defined]
-            last.with_suffix(".new").replace(last)
-    if not scores:
-        scores = validation_auroc(
-            films.labels[validation],
-            predict(average.module, planes[validation], recipe.batch_size, device),
-            films.findings,
-        )
-    weights = {key: value.contiguous().cpu() for key, value in average.module.state_dict().items()}
-    save_file(weights, run / "model.safetensors")
-    _describe(run, recipe, films, data, scores)
-    return Fitted(run, scores)
+            if progress.epoch == recipe.head_epochs and not progress.step:
+                phase = phase_of(recipe, network, progress.epoch, steps, on)
+            mean_loss, generator = loop.epoch(phase, progress, saved)
+            saved, scores = None, validate()
+            progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
+            _keep(recipe, progress, scores, average)
+            if log is not None:
+                rate, seconds = float(phase.schedule.get_last_lr()[0]), time.perf_counter() - started
+                log.epoch(progress.epoch, progress.epoch * steps, mean_loss, rate, seconds, scores)
+                means = means_by_source(films, scores)
+                bar.console.print(f"epoch {progress.epoch}: loss {mean_loss:.4f}, validation mean AUROC {means}")
+            checkpoints.write(loop.parts(phase), progress, generator)
+            if watch is not None:
+                watch(progress.epoch, mean_auroc(scores))
+    # A checkpoint of an older version has no scores.
+    scores = progress.scores or validate()
+    if log is not None:
+        log.close()
+        weights = progress.best or average.module.state_dict()
+        save_file({key: value.contiguous().cpu() for key, value in weights.items()}, run / "model.safetensors")
+        kept = progress.best_epoch or progress.epoch
+        describe(run, recipe, films, data, scores, epochs=(progress.epoch, kept), on=on)
+    return Fitted(run, scores, on.first)
 
 
-def masked_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy over the known labels. logits, labels: [N, L]; labels in {0, 1, nan}."""
-    told = ~torch.isnan(labels)
-    return nn.functional.binary_cross_entropy_with_logits(logits[told], labels[told])
+def _risen_no_more(recipe: Recipe, progress: Progress) -> bool:
+    return bool(recipe.patience) and progress.epoch - progress.best_epoch >= recipe.patience
 
 
-@torch.no_grad()
-def predict(
-    network: nn.Module, planes: NDArray[np.uint8], batch_size: int, device: torch.device
-) -> NDArray[np.float64]:
-    """Logits, float64 [N, L], in full precision. planes: uint8 [N, 1, H, W]."""
-    network.eval()
-    parts = [
-        network(torch.from_numpy(np.ascontiguousarray(planes[i : i + batch_size])).to(device)).double().cpu().numpy()
-        for i in range(0, len(planes), batch_size)
-    ]
-    return np.concatenate(parts)
-
-
-def validation_auroc(
-    labels: NDArray[np.float32], logits: NDArray[np.float64], findings: tuple[str, ...]
-) -> dict[str, float]:
-    """AUROC per finding; nan where the films hold no positive or no negative."""
-    scores = {}
-    for column, finding in enumerate(findings):
-        try:
-            scores[finding] = auroc(labels[:, column].astype(np.float64), logits[:, column])
-        except TooFewFilmsError:
-            scores[finding] = math.nan
-    return scores
-
-
-def _epoch(
-    recipe: Recipe, epoch: int, films: Films, planes: NDArray[np.uint8], training: NDArray[np.intp], network: FilmNetwork,
-    average: AveragedModel, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
-    taught_by: list[Teacher], bar: Progress, device: torch.device,
-) -> float:  # fmt: skip
-    rows = _draw(films, training, recipe, epoch)
-    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-    # Dropout draws from the global generator: seeded here, a resumed run drops what the undisturbed one would have.
-    torch.manual_seed(recipe.seed * 100_003 + epoch)
-    task = bar.add_task(f"Epoch {epoch + 1}/{recipe.epochs}", total=len(rows))
-    network.train()
-    total = 0.0
-    for batch in np.split(rows, range(recipe.batch_size, len(rows), recipe.batch_size)):
-        image = torch.from_numpy(np.ascontiguousarray(planes[np.sort(batch)]))
-        image = augment(image, generator, mirror=recipe.mirror)
-        labels = torch.from_numpy(films.labels[np.sort(batch)])
-        image = image.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = network(image)
-            taught = [teacher.logits(image) for teacher in taught_by]
-        loss = masked_loss(logits.float(), labels.to(device))
-        if taught:
-            # A teacher that does not know a finding says nan of it.
-            told = torch.stack(taught).nanmean(0)
-            known = ~told.isnan()
-            learned = nn.functional.binary_cross_entropy_with_logits(logits.float()[known], told[known].sigmoid())
-            loss = recipe.teacher_share * learned + (1 - recipe.teacher_share) * loss
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(network)
-        total += loss.item() * len(batch)
-        bar.update(task, advance=len(batch))
-    bar.remove_task(task)
-    return total / len(rows)
-
-
-def _draw(films: Films, training: NDArray[np.intp], recipe: Recipe, epoch: int) -> NDArray[np.intp]:
-    """Rows of an epoch, shuffled; per source as many as the recipe asks, none twice before all were drawn once."""
-    rng = np.random.default_rng((recipe.seed, epoch))
-    rows = []
-    for source in sorted(set(films.sources)):
-        own = training[films.sources[training] == source]
-        wanted = recipe.films_per_epoch.get(source, len(own))
-        rounds = [rng.permutation(own) for _ in range(-(-wanted // len(own)))]
-        rows.append(np.concatenate(rounds)[:wanted])
-    return rng.permutation(np.concatenate(rows))
+def _keep(recipe: Recipe, progress: Progress, scores: dict[str, float], average: AveragedModel) -> None:
+    """Note what the weights to keep reach: the last epoch's, or with `patience` the best epoch's, which are set aside."""
+    if not recipe.patience:
+        progress.scores = scores
+        return
+    score = mean_auroc(scores)
+    if math.isnan(score):
+        raise DataError("patience needs a finding with positive and negative validation films; there is none")
+    if score > progress.best_score:
+        progress.scores, progress.best_score, progress.best_epoch = scores, score, progress.epoch
+        progress.best = {key: value.clone() for key, value in average.module.state_dict().items()}
 
 
 def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
     if is_bundle(recipe.weights):
-        carved_by = (recipe.validation_share, recipe.seed)
+        carved_by = (recipe.validation_share, recipe.split_seed)
         network = open_bundled(recipe.weights, films, planes, recipe.preprocessing, carved_by)
         network.dropout.p = recipe.dropout
         # Findings the bundle does not carry come as nan.
         network.head.bias.data.nan_to_num_()  # type: ignore[union-attr]
+        return network
+    if is_run(recipe.weights):
+        network = open_run(Path(recipe.weights), films)
+        network.dropout.p = recipe.dropout
         return network
     network = FilmNetwork(recipe.architecture, len(films.findings), dropout=recipe.dropout)
     load_weights(network, recipe.weights)
@@ -211,72 +175,13 @@ def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwo
 
 def _start_at_prevalence(network: FilmNetwork, labels: NDArray[np.float32]) -> None:
     """Bias of the head at the training prevalence, so that the first epochs do not go into learning it."""
-    share = np.clip(np.nanmean(labels, axis=0), 1e-3, 1 - 1e-3)
+    # A finding that no training film tells of starts undecided.
+    share, told = np.full(labels.shape[1], 0.5, np.float32), ~np.isnan(labels).all(0)
+    share[told] = np.nanmean(labels[:, told], axis=0)
+    share = np.clip(share, 1e-3, 1 - 1e-3)
     cast(Tensor, network.head.bias).data = torch.from_numpy(np.log(share / (1 - share))).float()
 
 
-def _same_run(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> None:
-    """A folder holds one run: going on with another recipe or other films would mix two."""
-    said = {"recipe": recipe.model_dump(), "films": len(films), "findings": list(films.findings)}
-    if teachers:
-        said["teachers"] = [identity(teacher) for teacher in teachers]
-    stored = run / "resolved.json"
-    if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != said:
-        raise DataError(
-            f"{run} holds a run of another recipe or other films; choose another --output or remove that folder"
-        )
-    stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
-        table = csv.writer(out)
-        table.writerow(["file", "source", "patient", "split"])
-        table.writerows(zip(map(name_of, films.files), films.sources, films.patients, films.splits, strict=True))
-
-
-def _describe(run: Path, recipe: Recipe, films: Films, data: list[Path], scores: dict[str, float]) -> None:
-    known = {source: _count(films, source) for source in sorted(set(films.sources))}
-    facts = {
-        "architecture": recipe.architecture,
-        "findings": list(films.findings),
-        "preprocessing": {"size": recipe.size, "clahe": recipe.clahe},
-        "validation_share": recipe.validation_share,
-        "seed": recipe.seed,
-        "epochs": recipe.epochs,
-        "sources": known,
-        "data": [folder.name for folder in data],
-        "validation_auroc": {k: None if math.isnan(v) else round(v, 5) for k, v in scores.items()},
-        "versions": {"cxredge": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    (run / "run.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-
-
-def _count(films: Films, source: str) -> dict[str, int]:
-    return {
-        split: int(((films.sources == source) & (films.splits == split)).sum()) for split in ("train", "validation")
-    }
-
-
-def _means(films: Films, scores: dict[str, float]) -> str:
-    """Mean AUROC per source, for a person watching."""
-    parts = []
-    for source in sorted(set(films.sources)):
-        labelled = ~np.isnan(films.labels[films.sources == source]).all(0)
-        own = [scores[f] for f, has in zip(films.findings, labelled, strict=True) if has and not math.isnan(scores[f])]
-        parts.append(f"{source} {np.mean(own):.4f}")
-    return ", ".join(parts)
-
-
-def _log(table: Path, epoch: int, loss: float, rate: float, seconds: float, scores: dict[str, float]) -> None:
-    new = not table.exists()
-    with table.open("a", newline="", encoding="utf-8") as out:
-        rows = csv.writer(out)
-        if new:
-            rows.writerow(["epoch", "loss", "learning_rate", "seconds", *scores])
-        rows.writerow(
-            [epoch + 1, f"{loss:.5f}", f"{rate:.3e}", f"{seconds:.1f}", *(f"{v:.5f}" for v in scores.values())]
-        )
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _progress(on: Processes) -> Bar:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Bar(*columns, disable=not on.first)

@@ -1,6 +1,6 @@
 """From labels and scores to the figures of an evaluation: per finding, over findings, per subgroup, and where it points."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from cxredge.train.facts import Facts
 
 # Fewer films of either kind make a subgroup's AUROC noise; it is then counted but not shown.
 ENOUGH = 10
+# A group of fewer films has no mean of its own, and does not narrow the findings that the others of its axis are compared by.
+ENOUGH_FILMS = 50
 Curve = list[tuple[float, float]]
 
 
@@ -47,7 +49,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Group:
-    """A subgroup. auroc: averaged over `findings`, those with enough films in every group of its axis; None without any.
+    """A subgroup. auroc: averaged over `findings`, those with enough films in every group of its axis that has `ENOUGH_FILMS`;
+    None without any, and where the group itself has fewer.
 
     sensitivity, specificity: over all pairs of film and finding at the operating point; their intervals take the pairs as
     independent and are therefore somewhat narrow. None without an operating point.
@@ -109,6 +112,17 @@ def measurable(labels: Floats, *, enough: int = 1) -> list[int]:
     return [int(column) for column in np.flatnonzero((positive >= enough) & (negative >= enough))]
 
 
+def comparable(labels: Floats, groups: Mapping[str, NDArray[np.bool_]]) -> list[int]:
+    """Columns that groups of one axis can be compared by: enough films of either kind in every group that is not too small.
+
+    labels: [N, L] in {0, 1, nan}; groups: name -> which films, [N]. None at all when every group is too small.
+    """
+    large = [rows for rows in groups.values() if rows.sum() >= ENOUGH_FILMS]
+    if not large:
+        return []
+    return sorted(set.intersection(*(set(measurable(labels[rows], enough=ENOUGH)) for rows in large)))
+
+
 def subgroups(
     names: Sequence[str], labels: Floats, probabilities: Floats, patients: NDArray[np.str_], facts: Facts,
     thresholds: Sequence[float] | None, *, samples: int,
@@ -117,12 +131,10 @@ def subgroups(
     found = []
     for axis, groups in facts.groups.items():
         present = {name: rows for name, rows in groups.items() if rows.any()}
-        shared = [
-            c for c in range(len(names)) if all(c in measurable(labels[r], enough=ENOUGH) for r in present.values())
-        ]
+        shared = comparable(labels, present)
         for name, rows in present.items():
             auroc = None
-            if shared:
+            if shared and rows.sum() >= ENOUGH_FILMS:
                 auroc = mean_auroc_interval(
                     labels[rows][:, shared], probabilities[rows][:, shared], patients[rows], samples=samples
                 )

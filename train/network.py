@@ -1,6 +1,7 @@
 """The network's contract: uint8 film in, logits and class activation maps out, everything else inside the graph."""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 from typing import cast
 
@@ -11,9 +12,35 @@ from cxredge.errors import DataError, RecipeError
 from cxredge.train.torchvision_guard import import_torchvision
 
 # Network -> the layer halfway whose pooled features tell what kind of picture it sees.
-MIDDLE = {"mobilenet_v2": "13", "densenet121": "transition3"}
+MIDDLE = {
+    "mobilenet_v2": "13",
+    "densenet121": "transition3",
+    "resnet50": "layer3",
+    "efficientnet_b3": "5",
+    "vgg19": "27",
+    "inception_v3": "Mixed_6e",
+    "alexnet": "7",
+}
 # Channels of the last feature maps.
-WIDTH = {"mobilenet_v2": 1280, "densenet121": 1024}
+WIDTH = {
+    "mobilenet_v2": 1280,
+    "densenet121": 1024,
+    "resnet50": 2048,
+    "efficientnet_b3": 1536,
+    "vgg19": 512,
+    "inception_v3": 2048,
+    "alexnet": 256,
+}
+# The convolution that takes the film.
+STEM = {
+    "mobilenet_v2": "0.0",
+    "densenet121": "conv0",
+    "resnet50": "conv1",
+    "efficientnet_b3": "0.0",
+    "vgg19": "0",
+    "inception_v3": "Conv2d_1a_3x3.conv",
+    "alexnet": "0",
+}
 # ImageNet's mean and deviation of grey, on the scale 0..255.
 MEAN, DEVIATION = 0.449 * 255, 0.226 * 255
 
@@ -64,24 +91,34 @@ class FilmNetwork(nn.Module):
 
 
 def _backbone(architecture: str) -> nn.Sequential:
+    """torchvision's network up to its last feature maps, with a stem for one channel."""
     models = import_torchvision().models
-    if architecture == "mobilenet_v2":
-        features = cast(nn.Sequential, models.mobilenet_v2().features)
-        _one_channel(cast(nn.Sequential, features[0]), "0")
+    # Inception's second classifier hangs on a layer halfway and is no part of the features.
+    options = {"aux_logits": False, "init_weights": True} if architecture == "inception_v3" else {}
+    whole = models.get_model(architecture, weights=None, **options)
+    if hasattr(whole, "features"):
+        features = cast(nn.Sequential, whole.features)
     else:
-        features = cast(nn.Sequential, models.densenet121().features)
-        _one_channel(features, "conv0")
+        end = {"avgpool", "dropout", "fc"}
+        features = nn.Sequential(
+            OrderedDict((name, layer) for name, layer in whole.named_children() if name not in end)
+        )
+    _one_channel(features, STEM[architecture])
+    if architecture == "densenet121":
         # DenseNet's own forward ends its features with a ReLU, which the class activation map needs too.
         features.add_module("relu5", nn.ReLU())
     return features
 
 
-def _one_channel(parent: nn.Sequential, name: str) -> None:
+def _one_channel(features: nn.Sequential, stem: str) -> None:
     """Replace an RGB stem by a one-channel one; its kernels are summed over the channels."""
-    old = cast(nn.Conv2d, getattr(parent, name))
-    new = nn.Conv2d(1, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)  # type: ignore[arg-type]
+    parent, _, name = stem.rpartition(".")
+    old = cast(nn.Conv2d, features.get_submodule(stem))
+    new = nn.Conv2d(1, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
     new.weight.data = old.weight.data.sum(1, keepdim=True)
-    setattr(parent, name, new)
+    if old.bias is not None:
+        cast(Tensor, new.bias).data = old.bias.data
+    setattr(features.get_submodule(parent), name, new)
 
 
 def load_weights(network: FilmNetwork, weights: str) -> None:
@@ -105,7 +142,10 @@ def load_weights(network: FilmNetwork, weights: str) -> None:
             raise DataError(f"{weights}: not a safetensors file ({error})") from None
     own = network.features.state_dict()
     prefix = "features."
-    found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    # ResNet's and Inception's layers stand at top level in torchvision.
+    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix) or key in own}
+    if network.architecture == "inception_v3":
+        _scale_as_inception(found)
     for key, value in found.items():
         if key in own and value.ndim == 4 and value.shape[1] == 3 and own[key].shape[1] == 1:
             found[key] = value.sum(1, keepdim=True)
@@ -115,6 +155,21 @@ def load_weights(network: FilmNetwork, weights: str) -> None:
             f"{weights}: not weights of {network.architecture} ({len(missing)} tensors missing, {missing[0]} first)"
         )
     network.features.load_state_dict({key: value for key, value in found.items() if key in own}, strict=False)
+
+
+def _scale_as_inception(state: dict[str, Tensor]) -> None:
+    """Fold into an RGB stem what torchvision's Inception does to its input first (`transform_input`).
+
+    Its weights want colours on -1..1: channel c is multiplied by deviation_c / 0.5 and moved by (mean_c - 0.5) / 0.5. The stem has
+    no padding, so the first is the kernels' and the second the following batch norm's, exactly.
+    """
+    kernel, mean = f"{STEM['inception_v3']}.weight", "Conv2d_1a_3x3.bn.running_mean"
+    if kernel not in state or state[kernel].shape[1] != 3:
+        return
+    means, deviations = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    moved = (state[kernel].sum((2, 3)) * (means - 0.5) / 0.5).sum(1)
+    state[mean] = state[mean] - moved
+    state[kernel] = state[kernel] * (deviations / 0.5).view(1, 3, 1, 1)
 
 
 def _imagenet(architecture: str) -> dict[str, Tensor]:
@@ -139,5 +194,25 @@ def load_network(run: Path) -> tuple[FilmNetwork, tuple[str, ...]]:
     facts = json.loads(described.read_text(encoding="utf-8"))
     findings = tuple(facts["findings"])
     network = FilmNetwork(facts["architecture"], len(findings))
-    network.load_state_dict(load_file(run / "model.safetensors"))
+    state = load_file(run / "model.safetensors")
+    _narrow(network, state)
+    network.load_state_dict(state)
     return network.eval(), findings
+
+
+def _narrow(network: FilmNetwork, state: dict[str, Tensor]) -> None:
+    """Give the layers as many channels as their weights have: pruning left some out."""
+    for name, layer in network.named_modules():
+        weight = state.get(f"{name}.weight")
+        if weight is None or not isinstance(layer, nn.Conv2d | nn.BatchNorm2d) or weight.shape == layer.weight.shape:
+            continue
+        parent, _, own = name.rpartition(".")
+        if isinstance(layer, nn.BatchNorm2d):
+            narrow: nn.Module = nn.BatchNorm2d(len(weight), layer.eps, layer.momentum)
+        else:
+            depthwise = layer.groups > 1
+            narrow = nn.Conv2d(
+                len(weight) if depthwise else weight.shape[1], len(weight), layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
+                groups=len(weight) if depthwise else 1, bias=layer.bias is not None,
+            )  # fmt: skip
+        setattr(network.get_submodule(parent), own, narrow)

@@ -19,7 +19,7 @@ def environment() -> "Environment":
     """Templates of the lab's stages, with the filters they share. A missing value is an error, never an empty cell."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    folders = [str(resources.files(package)) for package in ("cxredge.train", "cxredge.benchmarks")]
+    folders = [str(resources.files(package)) for package in ("cxredge.train", "cxredge.compress", "cxredge.benchmarks")]
     made = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,

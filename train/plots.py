@@ -4,8 +4,11 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
+from cxredge.imaging.sheet import drawing_png
 from cxredge.metrics import Interval
 from cxredge.train.judge import Group, Judged, Pointing
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Drawn = TypeVar("Drawn")
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#6b7280",
 )  # fmt: skip
@@ -46,6 +50,22 @@ def svg(figure: "Figure") -> str:
     text = stored.getvalue()
     # Its metadata names other sites and tells a reader nothing.
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+
+
+def png(figure: "Figure", most_bytes: int) -> bytes:
+    """The figure as a PNG on white, at the finest resolution that is smaller than most_bytes, or the coarsest."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    stored = b""
+    for dots_per_inch in (150, 130, 110, 96, 80):
+        figure.set_dpi(dots_per_inch)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        stored = drawing_png(pixels[..., :3])
+        if len(stored) < most_bytes:
+            break
+    return stored
 
 
 def readable(name: str) -> str:
@@ -87,6 +107,24 @@ def grid(
     judged: Sequence[Judged], draw: "Callable[[Axes, Judged], None]", x: str, y: str, *, columns: int = 5
 ) -> str:  # fmt: skip
     """One small panel per finding, on shared axes from 0 to 1."""
+    return _panels(judged, draw, x, y, columns, svg)
+
+
+def calibration_png(judged: Sequence[Judged], *, most_bytes: int = 60_000) -> bytes:
+    """The reliability diagram of every finding as a PNG; its resolution goes down until it is smaller than most_bytes.
+
+    A file of its own: as SVG, fourteen panels would be more than twice as large.
+    """
+    return _panels(
+        judged, draw_calibration, "mean probability", "share of films with the finding", min(5, len(judged)),
+        lambda figure: png(figure, most_bytes),
+    )  # fmt: skip
+
+
+def _panels(
+    judged: Sequence[Judged], draw: "Callable[[Axes, Judged], None]", x: str, y: str, columns: int,
+    save: "Callable[[Figure], Drawn]",
+) -> "Drawn":  # fmt: skip
     rows = -(-len(judged) // columns)
     with drawing(1.75 * columns, 0.4 + 1.85 * rows, rows, columns) as (figure, axes):
         for ax, one in zip(axes.flat, judged, strict=False):
@@ -97,7 +135,7 @@ def grid(
             ax.set_visible(False)
         figure.supxlabel(x, fontsize=9)
         figure.supylabel(y, fontsize=9)
-        return svg(figure)
+        return save(figure)
 
 
 def draw_roc(ax: "Axes", one: Judged) -> None:
@@ -136,6 +174,13 @@ def draw_reliability(ax: "Axes", one: Judged) -> None:
         [cell.predicted for cell in one.reliability], [cell.observed.value for cell in one.reliability], "o-", color=BLUE,
         ms=3, lw=1,
     )  # fmt: skip
+
+
+def draw_calibration(ax: "Axes", one: Judged) -> None:
+    """`draw_reliability` with the expected calibration error in the corner."""
+    draw_reliability(ax, one)
+    if one.calibration_error is not None:
+        ax.text(0.04, 0.96, f"ECE {one.calibration_error:.3f}", transform=ax.transAxes, ha="left", va="top", fontsize=8)
 
 
 def subgroup_forest(groups: Sequence[Group], axis: str) -> str:

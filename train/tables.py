@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cxredge.errors import DataError
-from cxredge.train.sources import Films, Listing, join, name_of, read_source
+from cxredge.train.sources import Films, Listing, Uncertain, join, name_of, read_source
 
 SPLITS = ("test", "validation", "train", "all")
 
@@ -18,12 +18,17 @@ def read_films(data: Sequence[Path], split: str, *, run: Path | None = None) -> 
 
     run: a finished run, whose own validation films then stand for `validation`. Raises DataError.
     """
-    films = join([read_table(path) if path.suffix.lower() == ".csv" else read_source(path) for path in data])
+    films = join([read_data(path) for path in data])
     if run is not None:
         films = _split_as(films, run)
     if split == "all":
         return films
     return films.split(split)
+
+
+def read_data(path: Path, *, uncertain: Uncertain = "ignore") -> Films:
+    """A data set in its published layout (`read_source`), or a .csv file as a labels table (`read_table`). Raises DataError."""
+    return read_table(path) if path.suffix.lower() == ".csv" else read_source(path, uncertain=uncertain)
 
 
 def read_table(table: Path) -> Films:

@@ -2,9 +2,10 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,24 +47,39 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
     validated on what it was told.
     """
     if is_bundle(run):
-        network = open_bundled(run, films, planes, recipe.preprocessing, (recipe.validation_share, recipe.seed)).eval()
+        carved_by = (recipe.validation_share, recipe.split_seed)
+        network = open_bundled(run, films, planes, recipe.preprocessing, carved_by).eval()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Teacher(network, planes.shape[-1])
+    network = open_run(run, films)
+    size = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]["size"]
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Teacher(network, size)
+
+
+def open_run(run: Path, films: Films) -> FilmNetwork:
+    """The network of a finished run, in evaluation mode.
+
+    Raises DataError when it has other findings than the films, or was trained on one of their validation films.
+    """
     network, findings = load_network(run)
     if findings != films.findings:
-        raise DataError(f"teacher {run} knows {', '.join(findings)}; this run is about {', '.join(films.findings)}")
+        raise DataError(f"{run} knows {', '.join(findings)}; this run is about {', '.join(films.findings)}")
     seen = {(row["source"], row["file"]) for row in splits_of(run) if row["split"] == "train"}
     held_out = zip(films.sources, films.files, films.splits, strict=True)
     if leaked := [
         file for source, file, split in held_out if split == "validation" and (source, name_of(file)) in seen
     ]:
         raise DataError(
-            f"teacher {run} was trained on {len(leaked)} of this run's validation films ({leaked[0].name} first); train it"
-            " with the same seed and validation_share"
+            f"{run} was trained on {len(leaked)} of this run's validation films ({leaked[0].name} first); train it"
+            " with the same split_seed and validation_share"
         )
-    size = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]["size"]
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Teacher(network, size)
+    return network
+
+
+def is_run(where: str | Path) -> bool:
+    """Whether that is the folder of a finished run."""
+    return (Path(where) / "run.json").is_file()
 
 
 def is_bundle(where: str | Path) -> bool:
@@ -80,7 +96,7 @@ def open_bundled(
 ) -> FilmNetwork:
     """A bundle's network for these films; of a finding it does not carry its logit is nan.
 
-    planes: the films, uint8 [N, 1, H, W]. carved_by: share and seed by which validation was carved from them.
+    planes: the films, uint8 [N, 1, H, W]. carved_by: validation_share and split_seed by which validation was carved from them.
     Raises DataError when its input differs, or when it was not validated on the very films this run is: its own training films
     would be among them.
     """
@@ -96,11 +112,11 @@ def open_bundled(
         for source in sorted(set(films.sources))
     }
     then = {source: counts["validation"] for source, counts in made.films.items()}
-    carved = (made.recipe.get("validation_share"), made.recipe.get("seed"))
+    carved = (made.recipe.get("validation_share"), split_seed_of(made.recipe))
     if carved != carved_by or now != then:
         raise DataError(
-            f"{where} was validated on other films than this run (seed {carved[1]}, share {carved[0]}, {then}); training on from it"
-            " needs the same data, seed and validation_share, or validation would flatter"
+            f"{where} was validated on other films than this run (split_seed {carved[1]}, validation_share {carved[0]}, {then});"
+            " training on from it needs the same data, split_seed and validation_share, or validation would flatter"
         )
     rows = np.flatnonzero(films.splits == "train")
     chosen = np.sort(np.random.default_rng(0).choice(rows, min(256, len(rows)), replace=False))
@@ -113,6 +129,11 @@ def open_bundled(
 def identity(where: Path) -> str:
     """Hash of a teacher's weights."""
     return open_bundle(where).sha256 if is_bundle(where) else sha256_of(where / "model.safetensors")
+
+
+def split_seed_of(facts: Mapping[str, Any]) -> int | None:
+    """The seed that carved a run's validation, from its `run.json` or a manifest's recipe; older ones had one seed for all."""
+    return cast(int | None, facts.get("split_seed", facts.get("seed")))
 
 
 def splits_of(run: Path) -> list[dict[str, str]]:

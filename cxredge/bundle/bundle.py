@@ -42,6 +42,12 @@ class Bundle:
         return None if name is None else self.folder / name
 
     @property
+    def float_model(self) -> Path | None:
+        """Full precision of the very network that was quantized: the parent, unless steps came between."""
+        name = self.manifest.float_model or self.manifest.full_model
+        return None if name is None else self.folder / name
+
+    @property
     def model_sha256(self) -> str:
         """Of the portable model."""
         return self.manifest.files[self.manifest.model]

@@ -62,7 +62,12 @@ def _present(folder: Path) -> set[str]:
 
 def _changed(folder: Path, manifest: Manifest, present: set[str], where: Path | str) -> Iterator[BundleError]:
     """What is wrong with the files that are there."""
-    loaded = {manifest.model, manifest.full_model, *(graph.file for graph in manifest.graphs.values())}
+    loaded = {
+        manifest.model,
+        manifest.full_model,
+        manifest.float_model,
+        *(graph.file for graph in manifest.graphs.values()),
+    }
     graphs = {name for name in manifest.files if name.endswith(".onnx") or (name in loaded and name[-4:] != ".xml")}
     for name in sorted(set(manifest.files) & present):
         file = folder / name

@@ -11,12 +11,19 @@ from cxredge.bundle.bundle import DEFAULT, inspect_bundle, open_bundle, shipped_
 from cxredge.bundle.signature import SIGNATURE, new_keys, public_fingerprint
 from cxredge.cli import complain
 
+models_verbs = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 
-def models_command() -> None:
+
+@models_verbs.callback()
+def models_command(context: typer.Context) -> None:
     """List the models that come with cxredge, with what was measured of each.
 
     AUROC is the mean over a model's findings on its test films; drift is what compression cost, full precision to this model.
+
+    Example: `cxredge models show paediatric-pneumonia`
     """
+    if context.invoked_subcommand is not None:
+        return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     # A long path must stay whole to be opened.
@@ -35,6 +42,23 @@ def models_command() -> None:
             "", f"measured on {accuracy.films} films, {accuracy.source}; the card: {bundle.folder / 'MODEL_CARD.md'}"
         )
     Console().print(table, highlight=False)
+
+
+@models_verbs.command("show")
+def show_command(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder or .zip, or a shipped model's name.")] = DEFAULT,
+) -> None:
+    """Print a model's card: what it is for, accuracy, subgroups, calibration, known failures, limits.
+
+    The figures are in the bundle's `manifest.json` too, under `findings`, `subgroups`, `calibration` and `failures`; the pictures
+    that the card names lie beside it.
+
+    Example: `cxredge models show chestxray14`
+    """
+    opened = open_bundle(bundle)
+    typer.echo((opened.folder / "MODEL_CARD.md").read_text(encoding="utf-8"), nl=False)
+    for name in opened.manifest.pictures:
+        typer.echo(f"{name}: {opened.folder / name}", err=True)
 
 
 def verify_command(

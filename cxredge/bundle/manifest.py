@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cxredge.bundle.built import Build
+from cxredge.bundle.evaluated import Calibration, Failures, Step, Subgroups
 from cxredge.bundle.record import Precision, Record
 from cxredge.errors import BundlePathError, BundleSchemaError, BundleTooNewError
 from cxredge.metrics import Interval, OperatingPoint
@@ -126,6 +127,8 @@ class Manifest(Record):
     model: str
     # The full-precision parent as ONNX, so that drift can be measured anywhere; bundles made before it was kept have none.
     full_model: str | None = None
+    # Full precision of the network as it was quantized, where steps before made it another than the parent (pruned, distilled).
+    float_model: str | None = None
     # What an engine loads instead of the portable model; an engine that is not named here takes the portable one.
     graphs: dict[str, EngineGraph] = Field(default_factory=dict)
     build: Build | None = None
@@ -138,6 +141,11 @@ class Manifest(Record):
     training: Training
     software: dict[str, str]
     intended_use: str
+    # What each step of the compression cost, and what the test films said besides; bundles made before have none of it.
+    steps: tuple[Step, ...] = ()
+    subgroups: Subgroups | None = None
+    calibration: Calibration | None = None
+    failures: Failures | None = None
 
     @field_validator("files")
     @classmethod
@@ -151,11 +159,15 @@ class Manifest(Record):
     def _model_is_listed(self) -> "Manifest":
         if self.model not in self.files:
             raise ValueError(f"the model {self.model!r} is not among the files with a hash")
-        if self.full_model is not None and self.full_model not in self.files:
-            raise ValueError(f"the full-precision model {self.full_model!r} is not among the files with a hash")
+        for name in (self.full_model, self.float_model):
+            if name is not None and name not in self.files:
+                raise ValueError(f"the full-precision model {name!r} is not among the files with a hash")
         for engine, graph in self.graphs.items():
             if graph.file not in self.files:
                 raise ValueError(f"the graph {graph.file!r} for {engine} is not among the files with a hash")
+        for picture in self.pictures:
+            if picture not in self.files:
+                raise ValueError(f"the picture {picture!r} is not among the files with a hash")
         if len({finding.name for finding in self.findings}) != len(self.findings):
             raise ValueError("two findings of the same name")
         return self
@@ -164,6 +176,12 @@ class Manifest(Record):
     def names(self) -> tuple[str, ...]:
         """The findings, in the order of the network's outputs."""
         return tuple(finding.name for finding in self.findings)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The files that the model card shows."""
+        shown = (self.calibration and self.calibration.diagram, self.failures and self.failures.sheet)
+        return tuple(name for name in shown if name)
 
     def graph_for(self, runtime: str) -> EngineGraph:
         """What an engine loads: its own graph, or the portable model."""

@@ -38,11 +38,17 @@ SCALE = (
 )
 
 
-def thumbnail(film: Film) -> bytes:
-    """The film proper, without its letterbox, as a grey JPEG of at most 224 pixels a side."""
+def picture_of(film: Film) -> Image.Image:
+    """The film proper, without its letterbox, grey, at most 224 pixels a side."""
     left, top, width, height = film.box
     picture = Image.fromarray(film.image[0, top : top + height, left : left + width])
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    return picture
+
+
+def thumbnail(film: Film) -> bytes:
+    """`picture_of` a film as a JPEG."""
+    picture = picture_of(film)
     stored = io.BytesIO()
     picture.save(stored, "JPEG", quality=JPEG_QUALITY)
     return stored.getvalue()

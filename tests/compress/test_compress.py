@@ -1,6 +1,9 @@
 """From a small real run to a bundle that scans."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,14 @@ from house import FILMS, Cli
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from cxredge.bundle import open_bundle
+from cxredge.bundle import Bundle, open_bundle
 from cxredge.compress.calibrate import platt
 from cxredge.compress.export import Contract, Trunk, export, head_for
 from cxredge.compress.gate import fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
+from cxredge.imaging import Preprocessing, read_film
 from cxredge.train.network import FilmNetwork
+from cxredge.train.tables import read_films
 
 RECIPE = """
 name = "small"
@@ -58,6 +63,7 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     with np.load(bundle.reference) as stored:
         assert stored["images"].shape == (8, 1, 64, 64)
         assert np.abs(stored["logits"] - stored["full"]).max() < 1
+    _check_evidence(bundle, cli)
     scanned = cli("scan", FILMS / "chest_xray" / "test", "--model", "small", "--output", "out")
     assert scanned.returncode == 0, scanned.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -67,7 +73,20 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     built = cli("build", "--target", "jetson-nano", "--model", "run", *data, "--recipe", "small.toml", "-o", "built")
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "run-bundle" / "manifest.json").read_bytes() == (bundle.folder / "manifest.json").read_bytes()
-    assert open_bundle(tmp_path / "built").manifest.target == "jetson-nano"
+    for_device = open_bundle(tmp_path / "built")
+    assert for_device.manifest.target == "jetson-nano"
+    # The card travels with what it shows.
+    assert for_device.manifest.pictures == manifest.pictures
+    assert all(
+        (for_device.folder / name).read_bytes() == (bundle.folder / name).read_bytes() for name in manifest.pictures
+    )
+    anew = subprocess.run(
+        [sys.executable, "-m", "cxredge.compress.recard", "built", "--data", FILMS / "chest_xray", "-o", "carded"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=cli.environment,
+    )  # fmt: skip
+    assert anew.returncode == 0, anew.stderr
+    # It was measured before, on the same films: the same bytes again, the build's part of the card too.
+    assert (tmp_path / "carded" / "manifest.json").read_bytes() == (tmp_path / "built" / "manifest.json").read_bytes()
     (tmp_path / "aware.toml").write_text(
         RECIPE + "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\n"
     )
@@ -111,6 +130,65 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     assert unknown.returncode == 2
     assert "small knows nothing of Atelectasis" in unknown.stderr
     assert not (tmp_path / "none").exists()
+
+
+def _check_evidence(bundle: Bundle, cli: Cli) -> None:
+    """Calibration and failures of the manifest against the films themselves, scored here."""
+    manifest = bundle.manifest
+    films = read_films([FILMS / "chest_xray"], "test")
+    session = onnxruntime.InferenceSession(str(bundle.model))
+    images = [read_film(file, Preprocessing(size=64)).image[None] for file in films.files]
+    logits, _, far = (
+        np.concatenate(o) for o in zip(*(session.run(None, {"image": image}) for image in images), strict=True)
+    )
+    told, truth = 1 / (1 + np.exp(-logits.astype(float))), films.labels
+    assert manifest.calibration is not None
+    for i, name in enumerate(manifest.names):
+        order = np.argsort(told[:, i])
+        bins = np.array_split(order, 10)
+        by_hand = sum(abs((told[b, i] - truth[b, i]).sum()) for b in bins) / len(films)
+        one = manifest.calibration.findings[name]
+        assert one.error.value == pytest.approx(by_hand, abs=1e-4)
+        assert one.predicted == pytest.approx(told[:, i].mean(), abs=1e-4)
+        assert one.share.value == pytest.approx(truth[:, i].mean())
+    found = manifest.failures
+    assert found is not None
+    assert manifest.gate is not None
+    # The recipe calls one finding urgent.
+    assert found.looked_at == ("Paediatric_Pneumonia",)
+    names = [file.name for file in films.files]
+    threshold = manifest.findings[0].balanced.threshold
+    let_through = far <= manifest.gate.threshold
+    wrong = {
+        "false alarm": let_through & (truth[:, 0] == 0) & (told[:, 0] >= threshold),
+        "miss": let_through & (truth[:, 0] == 1) & (told[:, 0] < threshold),
+    }
+    assert [one.kind for one in found.shown] == [kind for kind, films_of in wrong.items() if films_of.any()]
+    for one in found.shown:
+        row = names.index(one.film)
+        assert wrong[one.kind][row]
+        others = told[wrong[one.kind], 0]
+        assert one.probability == pytest.approx(others.max() if one.kind == "false alarm" else others.min(), abs=1e-4)
+        assert set(one.labels) == {name for i, name in enumerate(manifest.names) if truth[row, i] == 1}
+    # Kermany's films come without sex, age and view.
+    assert manifest.subgroups is not None
+    assert manifest.subgroups.groups == ()
+    assert manifest.subgroups.unknown == {"sex": 12, "age": 12, "view": 12}
+    assert set(manifest.pictures) <= set(manifest.files)
+    shown = cli("models", "show", "small")
+    assert shown.returncode == 0, shown.stderr
+    assert "tells sex, age and view of none of its films" in shown.stdout
+    assert f"| **mean of 3** | {manifest.calibration.mean.value:.3f} (" in shown.stdout
+    assert all(one.film in shown.stdout for one in found.shown)
+    assert re.search(r"full-precision network: 2 epochs; time [\w ]+ min; machine: cpu, \d+ thread", shown.stdout)
+    parent, *_, shipped = manifest.steps
+    assert shipped.name == "INT8"
+    assert shipped.auroc.value == pytest.approx(manifest.accuracy.compressed.value, abs=1e-6)
+    assert parent.drift is None
+    assert shipped.drift is not None
+    assert shipped.drift.value == pytest.approx(shipped.auroc.value - parent.auroc.value)
+    assert shipped.megabytes == pytest.approx(bundle.model.stat().st_size / 1e6, abs=0.01)
+    assert manifest.training.recipe["training_seconds"] > 0
 
 
 def _kernels(path: Path) -> list[NDArray[np.float16]]:

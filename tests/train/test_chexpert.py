@@ -1,16 +1,20 @@
 """CheXpert as it is published, with films of another data set in its folders."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from house import FILMS, Cli
+from safetensors.torch import load_file
 
 from cxredge.errors import DataError
 from cxredge.train.chexpert import FINDINGS
 from cxredge.train.facts import read_facts
+from cxredge.train.fit import fit
+from cxredge.train.recipe import Recipe
 from cxredge.train.sources import CHESTXRAY14, Films, join, list_source, name_of, read_source
 
 COLUMNS = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding", *FINDINGS]
@@ -123,3 +127,16 @@ def test_data_check_reads_it_and_finds_a_patient_in_two_splits(chexpert: Path, c
     assert "patient64541/study9" in run.stdout
     with pytest.raises(DataError, match="patient patient00001 has films in both train and test"):
         read_source(chexpert)
+
+
+def test_a_recipe_says_what_uncertain_labels_stand_for(chexpert: Path, tmp_path: Path) -> None:
+    said = {}
+    for uncertain in ("ignore", "ones"):
+        recipe = Recipe(weights="none", size=64, epochs=1, validation_share=0.5, uncertain=uncertain)
+        fit(recipe, [chexpert], tmp_path / uncertain, cache=tmp_path / "cache")
+        said[uncertain] = json.loads((tmp_path / uncertain / "run.json").read_text())
+        assert said[uncertain]["uncertain"] == uncertain
+        weights = load_file(tmp_path / uncertain / "model.safetensors")
+        assert all(value.isfinite().all() for value in weights.values())
+    # Edema of patient00001 is unknown in the one and present in the other.
+    assert said["ignore"]["data_sha256"] != said["ones"]["data_sha256"]

@@ -1,0 +1,87 @@
+"""The steps of a recipe, one after another: each takes a finished run and leaves one, so a chain that was killed goes on in it."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+
+from cxredge.compress.parent import Parent
+from cxredge.compress.prune import prune
+from cxredge.compress.steps import Distil, Prune, Step
+from cxredge.train.fit import fit
+from cxredge.train.network import FilmNetwork, load_network
+from cxredge.train.recipe import Recipe as Training
+from cxredge.train.run_folder import data_hash
+from cxredge.train.sources import name_of
+from cxredge.train.teacher import identity, split_seed_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network, in evaluation mode, and the step that made it; the first one is the parent."""
+
+    name: str
+    network: FilmNetwork
+
+
+def run_chain(
+    where: Path, parent: Parent, data: Sequence[Path], steps: Sequence[Step], *, cache: Path, say: Say
+) -> list[Stage]:
+    """The parent, then the network that each step made of the one before.
+
+    where: the parent's run or bundle. Runs of the steps are kept in `cache`, under a name that says parent, films and every step
+    so far: the same chain finds them again. Raises DataError, RecipeError, CxredgeError.
+    """
+    stages = [Stage("full precision", parent.network)]
+    said: list[object] = [identity(where), data_hash(parent.films)]
+    split = {"validation_share": parent.facts["validation_share"], "split_seed": split_seed_of(parent.facts)}
+    fixed = split | {"size": parent.preprocessing.size, "clahe": parent.preprocessing.clahe}
+    last: Path | None = None
+    for number, step in enumerate(steps, 1):
+        said.append(step.model_dump())
+        key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+        run = cache / "steps" / f"{number}-{step.do}-{key}"
+        title = f"step {number} of {len(steps)}: {step.do}"
+        if not (run / "run.json").exists():
+            say(f"{title}, in {run}")
+            if isinstance(step, Prune):
+                _prune(stages[-1].network, parent, step, run)
+            else:
+                goes_on = {} if isinstance(step, Distil) else {"weights": str(last or where)}
+                training = Training(**fixed | goes_on | step.training)
+                teachers = [where if name == "parent" else Path(name) for name in step.teachers]
+                fit(training, data, run, cache=cache, teachers=teachers)
+        else:
+            say(f"{title}, done before in {run}")
+        network, _ = load_network(run)
+        stages.append(Stage(step.do, network))
+        last = run
+    return stages
+
+
+def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None:
+    """Prune and leave a run, so that the next step, or `cxredge evaluate`, finds the network as it finds any other."""
+    films = parent.films
+    rows = parent.rows("train")
+    chosen = np.sort(np.random.default_rng(0).choice(rows, min(step.films, len(rows)), replace=False))
+    cut = prune(
+        network, parent.planes[chosen], films.labels[chosen],
+        importance=step.importance, macs=step.macs, latency=step.latency, engine=step.engine, round_to=step.round_to,
+    )  # fmt: skip
+    run.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, run / "model.safetensors")
+    with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out)
+        table.writerow(["file", "source", "patient", "split"])
+        kept = films.take(films.splits != "test")
+        table.writerows(zip(map(name_of, kept.files), kept.sources, kept.patients, kept.splits, strict=True))
+    facts = {key: value for key, value in parent.facts.items() if key not in {"validation_auroc", "epochs"}}
+    # Last: a run is finished when this is there.
+    (run / "run.json").write_text(json.dumps(facts | {"pruned": step.model_dump()}, indent=1), encoding="utf-8")

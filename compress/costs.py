@@ -1,0 +1,165 @@
+"""Every form of the network on the test films, side by side: what the compression report says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from cxredge.bundle.evaluated import Step
+from cxredge.compress.chain import Stage
+from cxredge.compress.fused import fused
+from cxredge.compress.measure import Job, Tick, measure
+from cxredge.compress.prune import count
+from cxredge.compress.records import score
+from cxredge.compress.report import Judged, Parity, Row, parity, probabilities, row, write_report
+from cxredge.errors import CxredgeError
+from cxredge.imaging import Preprocessing
+from cxredge.metrics import Floats, youden_point
+from cxredge.runtimes import runtime
+
+# Films that go through the simulation of rounding in torch too.
+SIMULATED = 200
+ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A graph of the network as one step left it, calibrated. macs: None where the step changes none.
+
+    everywhere: whether OpenVINO runs it too.
+    """
+
+    step: str
+    graph: Path
+    megabytes: float
+    parameters: int
+    macs: float | None
+    everywhere: bool = False
+
+
+@dataclass(frozen=True)
+class Films:
+    """planes: uint8 [N, 1, H, W]. truth: float [N, L] in {0, 1, nan}. patients: [N]."""
+
+    planes: NDArray[np.uint8]
+    truth: Floats
+    patients: NDArray[np.str_]
+
+
+def report_costs(
+    out: Path, title: str, source: str, graphs: Sequence[tuple[Path, Path]], stages: Sequence[Stage],
+    simulated: tuple[nn.Module, nn.Conv2d] | None, calibration: tuple[Floats, Floats], names: Sequence[str],
+    test: Films, validation: Films, files: Sequence[Path], preprocessing: Preprocessing,
+) -> tuple[Step, ...]:  # fmt: skip
+    """Measure every form of the network and write what compression cost; what of it the manifest keeps.
+
+    graphs: a stage each, then the quantized ones; the file in 32-bit floats, whose size is told, and the one that the bundle
+    carries, which is measured. simulated: trunk and head whose rounding torch simulates. calibration: of the last graph.
+    """
+    size = preprocessing.size
+    forms = []
+    for number, (whole, graph) in enumerate(graphs):
+        stage = stages[min(number, len(stages) - 1)]
+        macs, parameters = count(stage.network, size)
+        last = number == len(graphs) - 1
+        step = stage.name if number < len(stages) else "INT8" if last else "INT8, rounded only"
+        changed = number == 0 or stage.name in {"distil", "prune"}
+        forms.append(
+            Form(
+                step,
+                graph,
+                whole.stat().st_size / 1e6,
+                parameters,
+                macs if changed and number < len(stages) else None,
+                everywhere=number == 0 or last,
+            )
+        )
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("Forms of the network", total=None)
+        found = costs(
+            forms, test, validation, names, tick=lambda done, steps: bar.update(task, completed=done, total=steps)
+        )
+    first, last_logits = found[0][1], [logits for each, logits in found if each.engine == "onnxruntime"][-1]
+    write_report(
+        out, [each for each, _ in found], parities(found, simulated, calibration, test), title=title,
+        source=f"{source} test", truth=test.truth, names=names, files=files, preprocessing=preprocessing,
+        graphs=(graphs[0][1], graphs[-1][1]), differ=probabilities(last_logits) - probabilities(first),
+    )  # fmt: skip
+    # Through one engine, and no times: the same run gives the same manifest.
+    return tuple(
+        Step(name=each.step, megabytes=each.megabytes, auroc=each.auroc, drift=each.drift, flipped=each.flipped)
+        for each, _ in found
+        if each.engine == "onnxruntime"
+    )
+
+
+def costs(
+    forms: Sequence[Form], test: Films, validation: Films, names: Sequence[str], *, tick: Tick | None = None
+) -> list[tuple[Row, Floats]]:
+    """A row per form and engine, the parent's first, each with its logits of the test films [N, L].
+
+    Raises CxredgeError where an engine cannot run a form.
+    """
+    plans = [
+        (form, engine)
+        for form in forms
+        for engine in ENGINES
+        if engine == "onnxruntime" or (form.everywhere and runtime(engine).available() is True)
+    ]
+    jobs = [Job(engine, form.graph, threads=1, spinning=False, arena=True, timed=True) for form, engine in plans]
+    found = measure(jobs, test.planes, tick=tick)
+    rows: list[tuple[Row, Floats]] = []
+    parent: Judged | None = None
+    for (form, engine), measured in zip(plans, found, strict=True):
+        if measured.error:
+            raise CxredgeError(f"{ENGINES[engine]} cannot run {form.step}: {measured.error}")
+        logits = np.array(measured.logits, np.float64)
+        chances = probabilities(score(form.graph, validation.planes).logits)
+        points = [youden_point(validation.truth[:, i], chances[:, i]).threshold for i in range(len(names))]
+        judged = Judged(logits, np.array(points))
+        made = row(
+            form.step, engine, judged, parent, truth=test.truth, patients=test.patients, names=names,
+            parameters=form.parameters, macs=form.macs, megabytes=form.megabytes,
+            milliseconds=float(np.median(measured.milliseconds)), fused=fused(engine, form.graph),
+        )  # fmt: skip
+        parent = parent or judged
+        rows.append((made, logits))
+    return rows
+
+
+def parities(
+    rows: Sequence[tuple[Row, Floats]],
+    simulated: tuple[nn.Module, nn.Conv2d] | None,
+    calibration: tuple[Floats, Floats],
+    test: Films,
+) -> list[Parity]:
+    """The last form through its engines, and through torch where its rounding was trained. calibration: scale and bias [L]."""
+    step = rows[-1][0].step
+    last = [(ENGINES[each.engine], logits) for each, logits in rows if each.step == step]
+    (first_name, first), *others = last
+    found = [parity(f"{first_name} and {name}", first, logits, test.truth, test.patients) for name, logits in others]
+    if simulated is not None:
+        some = slice(0, SIMULATED)
+        logits = _simulated(*simulated, test.planes[some]) * calibration[0] + calibration[1]
+        found.append(
+            parity(
+                f"torch, rounding simulated, and {first_name}",
+                logits,
+                first[some],
+                test.truth[some],
+                test.patients[some],
+            )
+        )
+    return found
+
+
+@torch.no_grad()
+def _simulated(trunk: nn.Module, head: nn.Conv2d, planes: NDArray[np.uint8], batch: int = 20) -> Floats:
+    parts = torch.from_numpy(np.ascontiguousarray(planes)).split(batch)
+    found: Floats = torch.cat([head(trunk(part)[1]).mean((2, 3)) for part in parts]).double().numpy()
+    return found

@@ -1,0 +1,156 @@
+"""A bundle's model card made anew from its own graph and the published test films; graphs, weights and figures stay as they are.
+
+python -m cxredge.compress.recard BUNDLE --data DATA
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, cast
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from cxredge.bundle import Bundle, Manifest, open_bundle, write_bundle
+from cxredge.bundle.archive import is_archive
+from cxredge.bundle.bundle import check_output
+from cxredge.bundle.signature import SIGNATURE, sign
+from cxredge.cli import complain
+from cxredge.compress.build_card import with_build
+from cxredge.compress.card import model_card
+from cxredge.compress.evidence import DIAGRAM, SHEET, Evidence, gather, labelled_as
+from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
+from cxredge.metrics import auroc
+from cxredge.train.facts import read_facts
+from cxredge.train.scores import Tick
+from cxredge.train.sources import Films, Uncertain, join
+from cxredge.train.subject import open_subject
+from cxredge.train.tables import read_data
+
+CARD = "MODEL_CARD.md"
+# Another processor rounds otherwise; other films or other labels differ by more.
+SAME_AUROC = 0.01
+
+
+def recard(
+    bundle: Bundle, data: Sequence[Path], out: Path, *, key: Path | None = None, tick: Tick | None = None
+) -> Bundle:
+    """Write the bundle with its subgroups, calibration and known failures measured, and its card made from them, to `out`.
+
+    data: data sets in their published layout; those films of the test split are scored that the bundle's own accuracy was measured
+    on, through ONNX Runtime and its portable graph. key: private key to sign with. out: may be the bundle's own folder.
+    Raises DataError when the data do not hold those films, CxredgeError when a signature would be lost, OutputError.
+    """
+    check_output(out)
+    if key is not None:
+        sign(b"", key)
+    elif (bundle.folder / SIGNATURE).is_file():
+        raise CxredgeError(f"{bundle.folder} is signed, and a new card needs a new signature: give the key with --sign")
+    manifest = bundle.manifest
+    source = manifest.accuracy.source.removesuffix(" test")
+    films = _films(manifest, data, source)
+    found = gather(open_subject(bundle.folder), manifest.findings, films, read_facts(data, films), source, tick=tick)
+    _check_same(manifest, films, found)
+    new = manifest.model_copy(
+        update={"subgroups": found.subgroups, "calibration": found.calibration, "failures": found.failures}
+    )
+    card = model_card(new, _float_bytes(bundle.full_model), bundle.model.stat().st_size)
+    if new.build is not None:
+        card = with_build(card, new)
+    kept = [name for name in manifest.files if name not in (CARD, DIAGRAM, SHEET, *manifest.pictures)]
+    files: dict[str, Path | bytes] = {name: bundle.folder / name for name in kept}
+    return write_bundle(
+        out,
+        files | found.pictures | {CARD: card.encode()},
+        lambda hashes: new.model_copy(update={"files": hashes}),
+        key=key,
+    )
+
+
+def _films(manifest: Manifest, data: Sequence[Path], source: str) -> Films:
+    """The test films that the bundle was measured on, labelled for its findings in their order."""
+    uncertain = cast(Uncertain, manifest.training.recipe.get("uncertain", "ignore"))
+    films = join([read_data(path, uncertain=uncertain) for path in data]).split("test")
+    films = films.take(films.sources == source)
+    if len(films) != manifest.accuracy.films:
+        raise DataError(
+            f"{manifest.name} was measured on {manifest.accuracy.films} {source} test films, and the data given hold {len(films)};"
+            " give the same data sets"
+        )
+    return labelled_as(films, manifest.names)
+
+
+def _check_same(manifest: Manifest, films: Films, found: Evidence) -> None:
+    """New figures stand beside old ones, so they must be of the same films. Raises DataError."""
+    for i, finding in enumerate(manifest.findings):
+        try:
+            area = auroc(films.labels[:, i].astype(np.float64), found.probabilities[:, i])
+        except TooFewFilmsError:
+            area = float("nan")
+        if not abs(area - finding.test_auroc.value) <= SAME_AUROC:
+            raise DataError(
+                f"{finding.name}: AUROC {area:.3f} on these films, {finding.test_auroc.value:.3f} in {manifest.name}'s manifest;"
+                " these are not the films, or not the labels, that it was measured on"
+            )
+
+
+def _float_bytes(stored: Path | None) -> int | None:
+    """Size of the full-precision graph with weights in 32-bit floats; the bundle carries them in 16 bits (`store_half`)."""
+    if stored is None:
+        return None
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(stored)
+    halves = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16]
+    names = {tensor.name for tensor in halves}
+    for tensor in halves:
+        whole = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(whole, tensor.name.removesuffix(".half")))
+    for cast_back in [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in names]:
+        model.graph.node.remove(cast_back)
+    return int(model.ByteSize())
+
+
+def recard_command(
+    bundle: Annotated[
+        str, typer.Argument(help="A bundle's folder or .zip, or a shipped model's name.", show_default=False)
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="The data sets that it was measured on, in their published layout; repeat for each.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write; the bundle's own unless told.", show_default=False),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--sign", help="Private key to sign with; `cxredge keys` makes one.", show_default=False),
+    ] = None,
+) -> None:
+    """Measure a bundle's subgroups, calibration and known failures on the published test films, and write its card anew.
+
+    Graphs, weights, operating points and accuracy stay as they are.
+
+    Example: `python -m cxredge.compress.recard my-model --data data/chestxray14`
+    """
+    if output is None and is_archive(Path(bundle)):
+        raise CxredgeError(f"{bundle} is an archive; give a folder to write with --output")
+    opened = open_bundle(bundle)
+    made = recard(opened, data, output or opened.folder, key=key)
+    calibration = made.manifest.calibration
+    assert calibration is not None  # noqa: S101 - for the type checker: it was just measured
+    Console().print(f"{made.folder / CARD}: mean ECE {calibration.mean.value:.3f}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(recard_command)
+    except CxredgeError as error:
+        complain(str(error))
+        sys.exit(2)

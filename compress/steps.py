@@ -1,0 +1,76 @@
+"""The steps of a compression recipe that come before quantization, in the order the recipe lists them."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cxredge.train.recipe import Recipe as Training
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+# The parent decides these: another split would show the student its validation films, another size is another task.
+_PARENT_S = {"validation_share", "split_seed", "size", "clahe"}
+
+
+class _Fit(BaseModel):
+    """teachers: runs or bundles by path, "parent" for the network that is compressed; their mean logit is learned.
+
+    training: keys of a training recipe that differ from `train`'s defaults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teachers: tuple[str, ...] = ("parent",)
+    training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        if given := sorted(_PARENT_S & set(self.training)):
+            raise ValueError(f"training: {', '.join(given)} is the parent's to say")
+        Training(**self.training)
+        return self
+
+
+class Distil(_Fit):
+    """A new network, of the same kind as its teachers or another, learns from them (Hinton et al. 2015)."""
+
+    do: Literal["distil"]
+
+
+class Finetune(_Fit):
+    """The network as it is by now learns on."""
+
+    do: Literal["finetune"]
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> Self:
+        if given := sorted({"architecture", "weights"} & set(self.training)):
+            raise ValueError(
+                f"training: a finetune step goes on with the network it finds; leave out {', '.join(given)}"
+            )
+        return self
+
+
+class Prune(BaseModel):
+    """Whole channels leave (see `prune`). macs, latency: the share that is left of one of the two.
+
+    engine: the runtime that latency is measured in. films: training films that weigh the channels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    do: Literal["prune"]
+    macs: Share | None = None
+    latency: Share | None = None
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    importance: Literal["taylor", "group-norm"] = "taylor"
+    films: Annotated[int, Field(ge=8)] = 512
+    round_to: Annotated[int, Field(ge=1)] = 8
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Self:
+        if (self.macs is None) == (self.latency is None):
+            raise ValueError("say what is to be left: macs or latency, one of the two")
+        return self
+
+
+Step = Annotated[Distil | Finetune | Prune, Field(discriminator="do")]

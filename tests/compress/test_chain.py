@@ -1,0 +1,174 @@
+"""A recipe of steps: prune, finetune, quantize, from a small real run to a bundle, with a report of what each step cost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from house import FILMS, Cli
+
+from cxredge.bundle import Bundle, open_bundle
+from cxredge.compress.graphs import Graph, Graphs
+from cxredge.compress.prune import count, prune
+from cxredge.compress.recipe import read_recipe
+from cxredge.devices import read_profile
+from cxredge.errors import CxredgeError, RecipeError
+from cxredge.train.network import FilmNetwork, load_network
+
+BUNDLE = """
+name = "small"
+title = "Small"
+version = "0"
+source = "kermany"
+urgent = ["Paediatric_Pneumonia"]
+gate_films = 16
+gate_components = 4
+reference_films = 8
+intended_use = "Tests; not a medical device."
+population = "Children of 1-5 years."
+licence = "CC BY 4.0"
+"""
+STEPS = """
+[[steps]]
+do = "prune"
+macs = 0.6
+films = 16
+
+[[steps]]
+do = "finetune"
+training = { epochs = 1, batch_size = 8 }
+
+[quantization_aware]
+epochs = 1
+batch_size = 8
+calibration_films = 8
+
+[sources]
+kermany = "Twenty-four films."
+"""
+DATA = ("--data", FILMS / "chestxray14", "--data", FILMS / "chest_xray")
+
+
+def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "train.toml").write_text(
+        'weights = "none"\nsize = 64\nvalidation_share = 0.35\nepochs = 1\nbatch_size = 8\n'
+    )
+    (tmp_path / "chain.toml").write_text(BUNDLE + STEPS)
+    assert cli("train", *DATA, "--recipe", "train.toml", "-o", "run").returncode == 0
+    words = ("compress", "run", *DATA, "--recipe", "chain.toml", "-o", "small")
+    made = cli(*words)
+    assert made.returncode == 0, made.stderr
+    bundle = open_bundle(tmp_path / "small")
+    _carries_parent_and_pruned_network(bundle)
+
+    said = json.loads((tmp_path / "small-report" / "compression.json").read_text())
+    rows = said["rows"]
+    assert [(each["step"], each["engine"]) for each in rows] == [
+        ("full precision", "onnxruntime"), ("full precision", "openvino"), ("prune", "onnxruntime"), ("finetune", "onnxruntime"),
+        ("INT8, rounded only", "onnxruntime"), ("INT8", "onnxruntime"), ("INT8", "openvino"),
+    ]  # fmt: skip
+    whole, pruned = rows[0], rows[2]
+    assert pruned["macs"] <= 0.6 * whole["macs"]
+    assert pruned["parameters"] < whole["parameters"]
+    assert pruned["megabytes"] < whole["megabytes"]
+    assert rows[5]["fused"] == {"quantized": 51, "convolutions": 53}
+    assert rows[0]["fused"]["quantized"] == 0
+    # The shipped graph is the one in the table, and the parent is judged as the bundle carries it, to half-precision weights.
+    accuracy = bundle.manifest.accuracy
+    assert rows[5]["auroc"]["value"] == pytest.approx(accuracy.compressed.value)
+    assert rows[5]["drift"]["value"] == pytest.approx(accuracy.drift.value, abs=1e-6)
+    between = {each["between"]: each for each in said["parity"]}
+    assert set(between) == {"ONNX Runtime and OpenVINO", "torch, rounding simulated, and ONNX Runtime"}
+    assert all(each["mean_probability"] < 0.02 for each in between.values())
+    assert len(said["furthest_apart"]) == 8
+    page = (tmp_path / "small-report" / "compression.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 5
+    assert "data:image/jpeg;base64," in page
+
+    # Again: every step is found done, the rounding alone is trained anew.
+    again = cli(*words)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("done before in") == 2
+    assert open_bundle(tmp_path / "small").sha256 == bundle.sha256
+    # A device that computes in 16-bit floats gets the pruned network, not its parent.
+    profile = read_profile("jetson")
+    engine = next(each for each in profile.engines if each.name == "tensorrt")
+    with np.load(bundle.reference) as stored:
+        half = Graphs(bundle, stored["images"], tmp_path / "cache").make(engine, "fp16", profile)
+    assert isinstance(half, Graph)
+    assert half.onnx.stat().st_size < 0.8 * (bundle.folder / "model.fp32.onnx").stat().st_size
+
+
+def _carries_parent_and_pruned_network(bundle: Bundle) -> None:
+    assert bundle.full_model is not None
+    assert bundle.float_model == bundle.folder / "model.float.onnx"
+    sizes = [file.stat().st_size for file in (bundle.full_model, bundle.float_model, bundle.model)]
+    assert sizes[1] < 0.8 * sizes[0]
+    assert [step["do"] for step in bundle.manifest.training.recipe["steps"]] == ["prune", "finetune"]  # type: ignore[attr-defined]
+    with np.load(bundle.reference) as stored:
+        assert {"images", "logits", "full", "float"} <= set(stored.files)
+    onnx.checker.check_model(str(bundle.float_model), full_check=True)
+
+
+@pytest.fixture(scope="module")
+def network() -> FilmNetwork:
+    torch.manual_seed(0)
+    return FilmNetwork("mobilenet_v2", 3).eval()
+
+
+@pytest.mark.parametrize(("architecture", "importance"), [("mobilenet_v2", "taylor"), ("densenet121", "group-norm")])
+def test_channels_leave_until_the_multiplications_asked_for_are_left(architecture: str, importance: str) -> None:
+    torch.manual_seed(0)
+    network = FilmNetwork(architecture, 3).eval()
+    rng = np.random.default_rng(0)
+    films = rng.integers(0, 256, (8, 1, 64, 64), dtype=np.uint8)
+    labels = rng.integers(0, 2, (8, 3)).astype(np.float32)
+    labels[:4, 1] = np.nan
+    cut = prune(network, films, labels, importance=importance, macs=0.7)  # type: ignore[arg-type]
+    whole, left = count(network, 64), count(cut, 64)
+    assert 0.6 * whole[0] < left[0] <= 0.7 * whole[0]
+    assert left[1] < whole[1]
+    with torch.no_grad():
+        assert cut(torch.from_numpy(films)).shape == (8, 3)
+    widths = [layer.out_channels for layer in cut.features.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert all(width % 8 == 0 for width in widths)
+
+
+def test_a_pruned_network_is_read_back_as_it_was(network: FilmNetwork, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    films = np.random.default_rng(0).integers(0, 256, (8, 1, 64, 64), dtype=np.uint8)
+    cut = prune(network, films, np.zeros((8, 3), np.float32), importance="group-norm", macs=0.5)
+    save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, tmp_path / "model.safetensors")
+    (tmp_path / "run.json").write_text(json.dumps({"architecture": "mobilenet_v2", "findings": ["a", "b", "c"]}))
+    read, _ = load_network(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(read(torch.from_numpy(films)), cut(torch.from_numpy(films)))
+
+
+def test_a_latency_is_what_the_engine_takes(network: FilmNetwork) -> None:
+    films = np.zeros((8, 1, 64, 64), np.uint8)
+    cut = prune(network, films, np.zeros((8, 3), np.float32), importance="group-norm", latency=0.7)
+    assert count(cut, 64)[0] < 0.95 * count(network, 64)[0]
+    with pytest.raises(CxredgeError, match="would lose more than"):
+        prune(network, films, np.zeros((8, 3), np.float32), importance="group-norm", macs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ('do = "prune"\nmacs = 0.5\nlatency = 0.5', "one of the two"),
+        ('do = "prune"', "one of the two"),
+        ('do = "finetune"\ntraining = { size = 64 }', "size is the parent's to say"),
+        ('do = "finetune"\ntraining = { weights = "none" }', "leave out weights"),
+        ('do = "distil"\ntraining = { learning_rate = -1 }', "learning_rate"),
+        ('do = "melt"', "steps.0"),
+    ],
+)
+def test_a_step_that_cannot_be_is_refused_by_name(tmp_path: Path, step: str, says: str) -> None:
+    recipe = tmp_path / "bad.toml"
+    recipe.write_text(f'{BUNDLE}\n[[steps]]\n{step}\n\n[sources]\nkermany = "Films."\n')
+    with pytest.raises(RecipeError, match=says):
+        read_recipe(str(recipe))

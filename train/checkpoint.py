@@ -1,0 +1,88 @@
+"""Where a run stands, to the step: what a killed run needs to end as if it had not been killed."""
+
+import os
+import time
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cxredge.train.processes import Processes
+
+LAST = "last.ckpt"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    epoch: counted from 0. step: batches of it done. loss: sum over the films of those batches.
+    scores: AUROC per finding at the last whole epoch. best_epoch: counted from 1, of best_score; best: its averaged weights.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_score: float = -1.0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """`last.ckpt` of a run: written whole or not at all, at the latest every `minutes`."""
+
+    def __init__(self, run: Path, minutes: float, on: Processes) -> None:
+        self._file, self._seconds, self._on = run / LAST, 60 * minutes, on
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the first process's clock says that it is time; the same answer in all processes."""
+        late = time.monotonic() - self._written >= self._seconds
+        if self._on.count == 1:
+            return late
+        told = torch.tensor([float(late and self._on.first)], device=self._on.device)
+        return bool(self._on.sum(told).item())
+
+    def write(self, parts: dict[str, Any], progress: Progress, generator: torch.Generator) -> None:
+        """Replace the checkpoint. parts: modules, optimiser and schedule, by name. All processes call it; the first writes."""
+        states = self._on.gather(_states(generator, self._on.device))
+        if self._on.first:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            said = {f.name: getattr(progress, f.name) for f in fields(progress)}
+            writing = self._file.with_suffix(".new")
+            with writing.open("wb") as out:
+                torch.save({**state, **said, "generators": states}, out)
+                out.flush()
+                os.fsync(out.fileno())
+            writing.replace(self._file)
+        self._written = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """The checkpoint, on this process's device; None when there is none."""
+        if not self._file.exists():
+            return None
+        return dict(torch.load(self._file, weights_only=True, map_location=self._on.device))
+
+    def restore_generators(self, saved: dict[str, Any], generator: torch.Generator) -> None:
+        """Augmentation and dropout go on where they stood; with another number of processes they are drawn anew."""
+        states = saved.get("generators", [])
+        if len(states) != self._on.count:
+            return
+        augmenting, dropping, *cuda = (state.cpu() for state in states[self._on.rank])
+        generator.set_state(augmenting)
+        torch.set_rng_state(dropping)
+        if cuda and self._on.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda[0], self._on.device)
+
+
+def progress_of(saved: dict[str, Any]) -> Progress:
+    """How far a checkpoint is; those written before steps were counted stand at an epoch's end."""
+    return Progress(**{f.name: saved[f.name] for f in fields(Progress) if f.name in saved})
+
+
+def _states(generator: torch.Generator, device: torch.device) -> list[Tensor]:
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [generator.get_state(), torch.get_rng_state(), *cuda]

@@ -1,0 +1,185 @@
+"""What a run leaves behind: its identity, its log, its description."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cxredge import __version__
+from cxredge.errors import DataError
+from cxredge.train.processes import Processes
+from cxredge.train.recipe import Recipe
+from cxredge.train.sources import Films, name_of
+from cxredge.train.teacher import identity
+from cxredge.train.validate import mean_auroc
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+# What says how a run is carried out and not what comes of it.
+_INDIFFERENT = {"checkpoint_minutes"}
+
+
+def claim(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> None:
+    """A folder holds one run: going on with another recipe or other films would mix two. Raises DataError."""
+    run.mkdir(parents=True, exist_ok=True)
+    said = {
+        "recipe": recipe.model_dump(),
+        "films": len(films),
+        "findings": list(films.findings),
+        "data_sha256": data_hash(films),
+    }
+    if teachers:
+        said["teachers"] = [identity(teacher) for teacher in teachers]
+    stored = run / "resolved.json"
+    if stored.exists() and not _same(json.loads(stored.read_text(encoding="utf-8")), said):
+        raise DataError(
+            f"{run} holds a run of another recipe or other films; choose another --output or remove that folder"
+        )
+    stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out)
+        table.writerow(["file", "source", "patient", "split"])
+        table.writerows(zip(map(name_of, films.files), films.sources, films.patients, films.splits, strict=True))
+
+
+def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two runs are one; what a run begun by an older version does not say is what that version did."""
+    before = dict(then["recipe"])
+    before.setdefault("split_seed", before.get("seed", 0))
+    before = {**Recipe().model_dump(), **before}
+    if any(before[key] != now["recipe"].get(key) for key in before if key not in _INDIFFERENT):
+        return False
+    then = {"data_sha256": now["data_sha256"], **then}
+    return {k: v for k, v in then.items() if k != "recipe"} == {k: v for k, v in now.items() if k != "recipe"}
+
+
+def data_hash(films: Films) -> str:
+    """SHA-256 over every film's name, source, patient, split and labels, in whatever order they stand; not over its pixels."""
+    lines = sorted(
+        json.dumps([name_of(file), *map(str, row), [None if math.isnan(v) else v for v in labels.tolist()]])
+        for file, *row, labels in zip(
+            films.files, films.sources, films.patients, films.splits, films.labels, strict=True
+        )
+    )
+    return hashlib.sha256("\n".join([json.dumps(films.findings), *lines]).encode()).hexdigest()
+
+
+def environment(on: Processes) -> dict[str, str | int]:
+    """What the figures may depend on besides recipe and data."""
+    gpu = torch.cuda.get_device_name(on.device) if on.device.type == "cuda" else ""
+    return {
+        "cxredge": __version__,
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": gpu or "cpu",
+        "cuda": torch.version.cuda or "" if gpu else "",
+        "processes": on.count,
+        "threads": torch.get_num_threads(),
+        "precision": "bfloat16 autocast",
+    }
+
+
+def describe(
+    run: Path, recipe: Recipe, films: Films, data: Sequence[Path], scores: dict[str, float],
+    *, epochs: tuple[int, int], on: Processes,
+) -> None:  # fmt: skip
+    """Write `run.json`. epochs: how many were run, and the one, counted from 1, whose weights were kept."""
+    known = environment(on)
+    facts = {
+        "architecture": recipe.architecture,
+        "findings": list(films.findings),
+        "preprocessing": {"size": recipe.size, "clahe": recipe.clahe},
+        "validation_share": recipe.validation_share,
+        "split_seed": recipe.split_seed,
+        "seed": recipe.seed,
+        "uncertain": recipe.uncertain,
+        "epochs": recipe.epochs,
+        "epochs_run": epochs[0],
+        "kept_epoch": epochs[1],
+        "sources": {source: _count(films, source) for source in sorted(set(films.sources))},
+        "data": [folder.name for folder in data],
+        "data_sha256": data_hash(films),
+        "validation_auroc": {k: None if math.isnan(v) else round(v, 5) for k, v in scores.items()},
+        "versions": {key: known[key] for key in ("cxredge", "torch", "python")},
+        "environment": known,
+    }
+    (run / "run.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def _count(films: Films, source: str) -> dict[str, int]:
+    return {
+        split: int(((films.sources == source) & (films.splits == split)).sum()) for split in ("train", "validation")
+    }
+
+
+class Log:
+    """`metrics.csv`, a row an epoch, and the same for TensorBoard in `tensorboard/` where it is installed."""
+
+    def __init__(self, run: Path, epochs: int, steps: int) -> None:
+        """epochs, steps: how many are done, by the checkpoint; what a killed process wrote beyond them is dropped."""
+        self._table = run / "metrics.csv"
+        if self._table.exists():
+            rows = self._table.read_text(encoding="utf-8").splitlines(keepends=True)
+            self._table.write_text("".join(rows[: 1 + epochs]), encoding="utf-8", newline="")
+        self.board = _board(run / "tensorboard", steps + 1)
+
+    def where(self) -> str:
+        """For a person watching: where the log lies."""
+        if self.board is None:
+            return f"log: {self._table}; for TensorBoard too: pip install tensorboard"
+        return f"log: {self._table}, and tensorboard --logdir {self._table.parent}"
+
+    def step(self, number: int, loss: float, rate: float) -> None:
+        """One optimiser step. number: counted from 1 over the whole run."""
+        if self.board is not None:
+            self.board.add_scalar("step/loss", loss, number)
+            self.board.add_scalar("step/learning_rate", rate, number)
+
+    def epoch(
+        self, epoch: int, step: int, loss: float, rate: float, seconds: float, scores: dict[str, float]
+    ) -> None:  # fmt: skip
+        """One epoch, counted from 1, on the disk when this returns. step: the number of its last step."""
+        new = not self._table.exists() or not self._table.stat().st_size
+        with self._table.open("a", newline="", encoding="utf-8") as out:
+            rows = csv.writer(out)
+            if new:
+                rows.writerow(["epoch", "loss", "learning_rate", "seconds", *scores])
+            told = [f"{value:.5f}" for value in scores.values()]
+            rows.writerow([epoch, f"{loss:.5f}", f"{rate:.3e}", f"{seconds:.1f}", *told])
+            out.flush()
+            os.fsync(out.fileno())
+        if self.board is not None:
+            self.board.add_scalar("epoch/loss", loss, step)
+            for finding, value in {**scores, "mean": mean_auroc(scores)}.items():
+                if not math.isnan(value):
+                    self.board.add_scalar(f"validation_auroc/{finding}", value, step)
+            self.board.flush()
+
+    def close(self) -> None:
+        """Write out what TensorBoard's thread still holds."""
+        if self.board is not None:
+            self.board.close()
+
+
+def _board(folder: Path, step: int) -> "SummaryWriter | None":
+    """A writer that drops what is logged at `step` and beyond; None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "tensorboard":
+            raise
+        return None
+    return SummaryWriter(str(folder), purge_step=step)

@@ -1,0 +1,62 @@
+"""What a network reaches on the validation films."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cxredge.errors import TooFewFilmsError
+from cxredge.metrics import auroc
+from cxredge.train.processes import Processes
+from cxredge.train.sources import Films
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, planes: NDArray[np.uint8], rows: NDArray[np.intp], batch_size: int, on: Processes
+) -> NDArray[np.float64]:
+    """Logits of these rows, float64 [len(rows), L], in full precision; several processes share the work and all get the result.
+
+    planes: uint8 [N, 1, H, W].
+    """
+    network.eval()
+    mine = np.array_split(rows, on.count)[on.rank]
+    parts = [
+        network(torch.from_numpy(np.ascontiguousarray(planes[mine[i : i + batch_size]])).to(on.device))
+        .double()
+        .cpu()
+        .numpy()
+        for i in range(0, len(mine), batch_size)
+    ]
+    return np.concatenate([part for share in on.gather(parts) for part in share])
+
+
+def validation_auroc(
+    labels: NDArray[np.float32], logits: NDArray[np.float64], findings: tuple[str, ...]
+) -> dict[str, float]:
+    """AUROC per finding; nan where the films hold no positive or no negative."""
+    scores = {}
+    for column, finding in enumerate(findings):
+        try:
+            scores[finding] = auroc(labels[:, column].astype(np.float64), logits[:, column])
+        except TooFewFilmsError:
+            scores[finding] = math.nan
+    return scores
+
+
+def mean_auroc(scores: dict[str, float]) -> float:
+    """Mean over the findings that have one; nan when none has."""
+    told = [score for score in scores.values() if not math.isnan(score)]
+    return float(np.mean(told)) if told else math.nan
+
+
+def means_by_source(films: Films, scores: dict[str, float]) -> str:
+    """Mean AUROC per source, for a person watching."""
+    parts = []
+    for source in sorted(set(films.sources)):
+        labelled = ~np.isnan(films.labels[films.sources == source]).all(0)
+        own = {f: scores[f] for f, has in zip(films.findings, labelled, strict=True) if has}
+        parts.append(f"{source} {mean_auroc(own):.4f}")
+    return ", ".join(parts)
