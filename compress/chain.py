@@ -1,6 +1,5 @@
 """The steps of a recipe, one after another: each takes a finished run and leaves one, so a chain that was killed goes on in it."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -16,8 +15,7 @@ from cxredge.compress.steps import Distil, Prune, Step
 from cxredge.train.fit import fit
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe as Training
-from cxredge.train.run_folder import data_hash
-from cxredge.train.sources import name_of
+from cxredge.train.run_folder import data_hash, write_splits
 from cxredge.train.teacher import identity, split_seed_of
 
 Say = Callable[[str], None]
@@ -77,11 +75,7 @@ def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None
     )  # fmt: skip
     run.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, run / "model.safetensors")
-    with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
-        table = csv.writer(out)
-        table.writerow(["file", "source", "patient", "split"])
-        kept = films.take(films.splits != "test")
-        table.writerows(zip(map(name_of, kept.files), kept.sources, kept.patients, kept.splits, strict=True))
+    write_splits(run, films.take(films.splits != "test"))
     facts = {key: value for key, value in parent.facts.items() if key not in {"validation_auroc", "epochs"}}
     # Last: a run is finished when this is there.
     (run / "run.json").write_text(json.dumps(facts | {"pruned": step.model_dump()}, indent=1), encoding="utf-8")

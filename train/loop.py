@@ -137,7 +137,7 @@ class Loop:
                     logits = phase.replica(piece)
                 loss = self.loss.total(logits.float(), told[i]) / known[0]
                 if taught[i]:
-                    learned, _ = teacher_total(logits.float(), taught[i])
+                    learned = teacher_total(logits.float(), taught[i], recipe.temperature)
                     loss = recipe.teacher_share * learned / known[1] + (1 - recipe.teacher_share) * loss
                 # Gradients are averaged over the processes, and this loss is already a part of the mean.
                 (loss * on.count).backward()

@@ -74,12 +74,14 @@ def masked_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits[told], labels[told])
 
 
-def teacher_total(logits: Tensor, taught: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropy against the teachers' mean logit, and how many logits it is over; both scalars.
+def teacher_total(logits: Tensor, taught: list[Tensor], temperature: float = 1.0) -> Tensor:
+    """Sum of the cross-entropy against the teachers' mean logit, a scalar.
 
-    logits: float [N, L]; taught: of each teacher, float [N, L], nan where it does not know the finding.
+    logits: float [N, L]; taught: of each teacher, float [N, L], nan where it does not know the finding. temperature: divides both
+    logits, and its square brings the gradient back to the size it had (Hinton et al. 2015, section 2.1).
     """
     told = torch.stack(taught).nanmean(0)
     known = ~told.isnan()
-    learned = F.binary_cross_entropy_with_logits(logits[known], told[known].sigmoid(), reduction="sum")
-    return learned, known.sum()
+    softened = (told[known] / temperature).sigmoid()
+    learned = F.binary_cross_entropy_with_logits(logits[known] / temperature, softened, reduction="sum")
+    return learned * temperature**2

@@ -37,6 +37,7 @@ class Recipe(BaseModel):
     `train.losses`. mixup: alpha of `train.films.mixup`; 0: none.
     mirror: whether films are mirrored at random; for teachers, whose student sees films as they are.
     teacher_share: weight of the teachers' probabilities in the loss, where teachers are given; the labels have the rest.
+    temperature: above 1 the student learns more of what the teachers hold unlikely; see `train.losses.teacher_total`.
     checkpoint_minutes: how much work a power cut may cost; a checkpoint is written at each epoch's end in any case.
     """
 
@@ -74,6 +75,7 @@ class Recipe(BaseModel):
     mixup: NotNegative = 0.0
     mirror: bool = False
     teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    temperature: Positive = 1.0
     checkpoint_minutes: Positive = 10.0
 
     @model_validator(mode="after")

@@ -46,6 +46,11 @@ def claim(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> 
             f"{run} holds a run of another recipe or other films; choose another --output or remove that folder"
         )
     stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    write_splits(run, films)
+
+
+def write_splits(run: Path, films: Films) -> None:
+    """Write `splits.csv`: which film trains and which validates."""
     with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
         table = csv.writer(out)
         table.writerow(["file", "source", "patient", "split"])

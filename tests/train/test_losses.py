@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from cxredge.train.films import mixup
-from cxredge.train.losses import LabelLoss, balanced_weights, label_loss, masked_loss
+from cxredge.train.losses import LabelLoss, balanced_weights, label_loss, masked_loss, teacher_total
 from cxredge.train.recipe import Recipe
 from cxredge.train.sampling import balanced_shares
 
@@ -107,3 +107,14 @@ def test_balanced_sampling_draws_rare_findings_more_often_and_patients_alike() -
     assert shares[:100].sum() == pytest.approx(shares[120])
     assert shares[100] / shares[120] == pytest.approx((48 / 2) ** 0.5)
     assert shares[102] == pytest.approx(shares[120])
+
+
+def test_teachers_are_followed_where_they_know_and_as_softly_as_asked() -> None:
+    logits = torch.tensor([[0.5, -1.0], [2.0, 0.0]], requires_grad=True)
+    taught = [torch.tensor([[1.0, torch.nan], [0.0, torch.nan]]), torch.tensor([[3.0, -2.0], [0.0, torch.nan]])]
+    told = torch.tensor([[2.0, -2.0], [0.0, torch.nan]])
+    for temperature in (1.0, 4.0):
+        (gradient,) = torch.autograd.grad(teacher_total(logits, taught, temperature), logits)
+        # d/dz of T^2 BCE(z / T, sigmoid(t / T)) is T (sigmoid(z / T) - sigmoid(t / T)).
+        expected = temperature * ((logits / temperature).sigmoid() - (told / temperature).sigmoid())
+        assert torch.allclose(gradient, expected.detach().nan_to_num(0.0), atol=1e-6)
