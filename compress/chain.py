@@ -41,9 +41,13 @@ def run_chain(
     said: list[object] = [identity(where), data_hash(parent.films)]
     split = {"validation_share": parent.facts["validation_share"], "split_seed": split_seed_of(parent.facts)}
     fixed = split | {"size": parent.preprocessing.size, "clahe": parent.preprocessing.clahe}
+    fixed |= {"uncertain": parent.facts.get("uncertain", "ignore")}
     last: Path | None = None
     for number, step in enumerate(steps, 1):
-        said.append(step.model_dump())
+        teachers = (
+            [] if isinstance(step, Prune) else [where if name == "parent" else Path(name) for name in step.teachers]
+        )
+        said.append([step.model_dump(), [identity(teacher) for teacher in teachers]])
         key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         run = cache / "steps" / f"{number}-{step.do}-{key}"
         title = f"step {number} of {len(steps)}: {step.do}"
@@ -54,7 +58,6 @@ def run_chain(
             else:
                 goes_on = {} if isinstance(step, Distil) else {"weights": str(last or where)}
                 training = Training(**fixed | goes_on | step.training)
-                teachers = [where if name == "parent" else Path(name) for name in step.teachers]
                 fit(training, data, run, cache=cache, teachers=teachers)
         else:
             say(f"{title}, done before in {run}")
@@ -77,5 +80,6 @@ def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None
     save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, run / "model.safetensors")
     write_splits(run, films.take(films.splits != "test"))
     facts = {key: value for key, value in parent.facts.items() if key not in {"validation_auroc", "epochs"}}
+    facts["architecture"] = network.architecture
     # Last: a run is finished when this is there.
     (run / "run.json").write_text(json.dumps(facts | {"pruned": step.model_dump()}, indent=1), encoding="utf-8")

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cxredge.train.recipe import Recipe as Training
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-# The parent decides these: another split would show the student its validation films, another size is another task.
-_PARENT_S = {"validation_share", "split_seed", "size", "clahe"}
+# The parent decides these: another split would show the student its validation films, another size or meaning of labels is
+# another task.
+_PARENT_S = {"validation_share", "split_seed", "size", "clahe", "uncertain"}
 
 
 class _Fit(BaseModel):
