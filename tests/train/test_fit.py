@@ -187,13 +187,13 @@ def test_a_recipe_lists_all_its_mistakes_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"3 mistake") as raised:
         read_recipe(str(tmp_path / "bad.toml"))
     assert all(word in str(raised.value) for word in ("architecture", "epochs", "speed"))
-    with pytest.raises(RecipeError, match="shipped ones: distilled, joint, joint-256, paediatric"):
+    with pytest.raises(RecipeError, match="shipped ones: continued, distilled, joint, joint-256, paediatric, plain"):
         read_recipe("absent")
 
 
 def test_the_shipped_recipe_is_what_the_shipped_model_was_trained_with(bundle) -> None:
     said = bundle.manifest.training.recipe
-    recipe = read_recipe("distilled")
+    recipe = read_recipe("continued")
     assert (said["epochs"], said["seed"], said["validation_share"]) == (
         recipe.epochs,
         recipe.seed,
