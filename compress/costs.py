@@ -16,7 +16,7 @@ from cxredge.compress.fused import fused
 from cxredge.compress.measure import Job, Tick, measure
 from cxredge.compress.prune import count
 from cxredge.compress.records import score
-from cxredge.compress.report import Judged, Parity, Row, parity, probabilities, row, write_report
+from cxredge.compress.report import ENGINES, Judged, Parity, Row, parity, probabilities, row, write_report
 from cxredge.errors import CxredgeError
 from cxredge.imaging import Preprocessing
 from cxredge.metrics import Floats, youden_point
@@ -24,7 +24,6 @@ from cxredge.runtimes import runtime
 
 # Films that go through the simulation of rounding in torch too.
 SIMULATED = 200
-ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 @dataclass(frozen=True)
@@ -113,15 +112,16 @@ def costs(
     ]
     jobs = [Job(engine, form.graph, threads=1, spinning=False, arena=True, timed=True) for form, engine in plans]
     found = measure(jobs, test.planes, tick=tick)
+    # Flags of all forms at the points of the one that is shipped, which the manifest holds.
+    chances = probabilities(score(forms[-1].graph, validation.planes).logits)
+    points = np.array([youden_point(validation.truth[:, i], chances[:, i]).threshold for i in range(len(names))])
     rows: list[tuple[Row, Floats]] = []
     parent: Judged | None = None
     for (form, engine), measured in zip(plans, found, strict=True):
         if measured.error:
             raise CxredgeError(f"{ENGINES[engine]} cannot run {form.step}: {measured.error}")
         logits = np.array(measured.logits, np.float64)
-        chances = probabilities(score(form.graph, validation.planes).logits)
-        points = [youden_point(validation.truth[:, i], chances[:, i]).threshold for i in range(len(names))]
-        judged = Judged(logits, np.array(points))
+        judged = Judged(logits, points)
         made = row(
             form.step, engine, judged, parent, truth=test.truth, patients=test.patients, names=names,
             parameters=form.parameters, macs=form.macs, megabytes=form.megabytes,

@@ -20,6 +20,7 @@ from cxredge.runtimes import Artifact, runtime
 from cxredge.train import plots
 from cxredge.train.page import environment
 
+ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 # Films that disagree most are shown, that many.
 SHOWN = 8
 
@@ -29,8 +30,8 @@ class Row:
     """One network at one step, through one engine.
 
     macs: multiplications a film; None where the step changed none. milliseconds: median of a film, one thread, all rows measured
-    in turns in one run. flipped: share of film and finding pairs whose flag differs from the parent's, each at its own operating
-    point (Youden's index on validation). findings, drifts: AUROC per finding, and against the parent, paired.
+    in turns in one run. flipped: share of film and finding pairs whose flag differs from the parent's, both at the operating
+    point of what is shipped (Youden's index on validation). findings, drifts: AUROC per finding, and against the parent, paired.
     """
 
     step: str
@@ -142,7 +143,7 @@ def write_report(
     tiles = _tiles(apart, names, files, preprocessing, graphs)
     page = environment().get_template("compression.html.j2").render(
         said=said, rows=rows, parities=parities, forests=forests, pareto=_pareto(rows), rarest=rarest, positives=positives,
-        sheet=contact_sheet(tiles, columns=4) if tiles else None,
+        engines=ENGINES, sheet=contact_sheet(tiles, columns=4) if tiles else None,
     )  # fmt: skip
     (out / "compression.html").write_text(page, encoding="utf-8")
 
@@ -174,6 +175,8 @@ def _tiles(
 
 def _pareto(rows: Sequence[Row]) -> str:
     """Latency against AUROC, one mark a row, its area the size of the file."""
+    from matplotlib.ticker import MaxNLocator
+
     with plots.drawing(6.4, 3.4) as (figure, axes):
         ax = axes[0, 0]
         for number, each in enumerate(rows, 1):
@@ -182,6 +185,10 @@ def _pareto(rows: Sequence[Row]) -> str:
             ax.scatter(each.milliseconds, each.auroc.value, s=12 * each.megabytes + 12, color=colour, alpha=0.7)
             ax.annotate(str(number), (each.milliseconds, each.auroc.value), xytext=(5, 5), textcoords="offset points")
         ax.set_xscale("log")
+        # Plain milliseconds: a range this narrow has no power of ten in it.
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
         ax.set_xlabel("milliseconds a film, one thread")
         ax.set_ylabel("mean AUROC")
         return plots.svg(figure)

@@ -79,6 +79,7 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     accuracy = bundle.manifest.accuracy
     assert rows[5]["auroc"]["value"] == pytest.approx(accuracy.compressed.value)
     assert rows[5]["drift"]["value"] == pytest.approx(accuracy.drift.value, abs=1e-6)
+    assert rows[5]["flipped"] == pytest.approx(accuracy.flipped)
     between = {each["between"]: each for each in said["parity"]}
     assert set(between) == {"ONNX Runtime and OpenVINO", "torch, rounding simulated, and ONNX Runtime"}
     assert all(each["mean_probability"] < 0.02 for each in between.values())
