@@ -1,6 +1,10 @@
 """What several tests share."""
 
+import os
 from pathlib import Path
+
+# Before anything imports torch: as many test processes as cores, each with as many threads, would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from house import Cli
