@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, write_bundle
+from cxredge.bundle.bundle import check_output
 from cxredge.bundle.manifest import Gate as GateRecord
 from cxredge.bundle.manifest import PreprocessingRecord, Training
 from cxredge.compress.calibrate import platt
@@ -57,8 +58,11 @@ def compress(
     what was measured of both, and into `report` what each step cost.
 
     Everything chosen is chosen on training and validation films; the test films are only looked at, once, at the end.
-    Raises DataError when data and run do not belong together, CxredgeError when the graph came out unquantized.
+    Raises OutputError where no bundle may be written to `out`, DataError when data and run do not belong together, CxredgeError
+    when the graph came out unquantized.
     """
+    # What would only fail at the end, after hours, fails at once.
+    check_output(out)
     parent = open_parent(run, data, cache)
     films, planes, rows = parent.films, parent.planes, parent.rows
     own = films.take(films.sources == recipe.source)

@@ -135,7 +135,9 @@ def load_weights(network: FilmNetwork, weights: str) -> None:
         from safetensors.torch import load_file
 
         if not Path(weights).is_file():
-            raise DataError(f"{weights}: no such weights file; use imagenet, none, or a .safetensors file")
+            raise DataError(
+                f"{weights}: no such weights; use imagenet, none, a .safetensors file, or the folder of a finished run or a bundle"
+            )
         try:
             state = load_file(weights)
         except SafetensorError as error:
