@@ -7,26 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 
+from cxredge.compress.channels import Group
 from cxredge.compress.parent import Parent
-from cxredge.compress.prune import prune
+from cxredge.compress.prune import prune, weighed
+from cxredge.compress.sensitivity import Probe, read, scan, write
 from cxredge.compress.steps import Distil, Prune, Step
 from cxredge.train.fit import fit
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe as Training
 from cxredge.train.run_folder import data_hash, write_splits
 from cxredge.train.teacher import identity, split_seed_of
+from cxredge.train.unlabelled import add_unlabelled
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A network, in evaluation mode, and the step that made it; the first one is the parent."""
+    """A network, in evaluation mode, and the step that made it; the first one is the parent. probes: what it was pruned by."""
 
     name: str
     network: FilmNetwork
+    probes: Sequence[Probe] = ()
 
 
 def run_chain(
@@ -42,12 +48,17 @@ def run_chain(
     split = {"validation_share": parent.facts["validation_share"], "split_seed": split_seed_of(parent.facts)}
     fixed = split | {"size": parent.preprocessing.size, "clahe": parent.preprocessing.clahe}
     fixed |= {"uncertain": parent.facts.get("uncertain", "ignore")}
+    # A step goes on with the branch for metadata where the parent has one; its own recipe may say otherwise.
+    fixed |= {"metadata": parent.network.metadata is not None}
     last: Path | None = None
     for number, step in enumerate(steps, 1):
         teachers = (
             [] if isinstance(step, Prune) else [where if name == "parent" else Path(name) for name in step.teachers]
         )
         said.append([step.model_dump(), [identity(teacher) for teacher in teachers]])
+        unlabelled = () if isinstance(step, Prune) else tuple(map(Path, step.unlabelled))
+        if unlabelled:
+            said.append(data_hash(add_unlabelled(parent.films, unlabelled)))
         key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         run = cache / "steps" / f"{number}-{step.do}-{key}"
         title = f"step {number} of {len(steps)}: {step.do}"
@@ -58,11 +69,18 @@ def run_chain(
             else:
                 goes_on = {} if isinstance(step, Distil) else {"weights": str(last or where)}
                 training = Training(**fixed | goes_on | step.training)
-                fit(training, data, run, cache=cache, teachers=teachers)
+                fit(
+                    training,
+                    data,
+                    run,
+                    cache=cache,
+                    teachers=teachers,
+                    unlabelled=unlabelled,
+                )
         else:
             say(f"{title}, done before in {run}")
         network, _ = load_network(run)
-        stages.append(Stage(step.do, network))
+        stages.append(Stage(step.do, network, read(run)))
         last = run
     return stages
 
@@ -72,14 +90,28 @@ def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None
     films = parent.films
     rows = parent.rows("train")
     chosen = np.sort(np.random.default_rng(0).choice(rows, min(step.films, len(rows)), replace=False))
-    cut = prune(
-        network, parent.planes[chosen], films.labels[chosen],
-        importance=step.importance, macs=step.macs, latency=step.latency, engine=step.engine, round_to=step.round_to,
-    )  # fmt: skip
+    groups = weighed(network, parent.planes[chosen], films.labels[chosen], step.importance)
     run.mkdir(parents=True, exist_ok=True)
+    probes = _scanned(network, groups, parent.planes[chosen[: step.sensitivity]], step) if step.sensitivity else []
+    cut = prune(
+        network, groups, parent.preprocessing.size,
+        macs=step.macs, latency=step.latency, engine=step.engine, round_to=step.round_to, probes=probes,
+    )  # fmt: skip
+    if probes:
+        write(probes, run)
     save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, run / "model.safetensors")
     write_splits(run, films.take(films.splits != "test"))
     facts = {key: value for key, value in parent.facts.items() if key not in {"validation_auroc", "epochs"}}
     facts["architecture"] = network.architecture
     # Last: a run is finished when this is there.
     (run / "run.json").write_text(json.dumps(facts | {"pruned": step.model_dump()}, indent=1), encoding="utf-8")
+
+
+def _scanned(network: FilmNetwork, groups: Sequence[Group], planes: NDArray[np.uint8], step: Prune) -> list[Probe]:
+    """A scan with its progress on the screen: of a DenseNet it takes a while. planes: uint8 [N, 1, H, W]."""
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("Sensitivity of groups of channels", total=None)
+        return scan(
+            network, groups, planes, round_to=step.round_to,
+            tick=lambda done, tries: bar.update(task, completed=done, total=tries),
+        )  # fmt: skip

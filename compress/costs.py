@@ -12,9 +12,9 @@ from torch import nn
 
 from cxredge.bundle.evaluated import Step
 from cxredge.compress.chain import Stage
+from cxredge.compress.channels import count
 from cxredge.compress.fused import fused
 from cxredge.compress.measure import Job, Tick, measure
-from cxredge.compress.prune import count
 from cxredge.compress.records import score
 from cxredge.compress.report import ENGINES, Judged, Parity, Row, parity, probabilities, row, write_report
 from cxredge.errors import CxredgeError
@@ -83,11 +83,12 @@ def report_costs(
         found = costs(
             forms, test, validation, names, tick=lambda done, steps: bar.update(task, completed=done, total=steps)
         )
+    scans = [(stage.name, stage.probes) for stage in stages if stage.probes]
     first, last_logits = found[0][1], [logits for each, logits in found if each.engine == "onnxruntime"][-1]
     write_report(
         out, [each for each, _ in found], parities(found, simulated, calibration, test), title=title,
         source=f"{source} test", truth=test.truth, names=names, files=files, preprocessing=preprocessing,
-        graphs=(graphs[0][1], graphs[-1][1]), differ=probabilities(last_logits) - probabilities(first),
+        graphs=(graphs[0][1], graphs[-1][1]), scans=scans, differ=probabilities(last_logits) - probabilities(first),
     )  # fmt: skip
     # Through one engine, and no times: the same run gives the same manifest.
     return tuple(

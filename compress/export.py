@@ -11,11 +11,14 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cxredge.compress.gate import Gate
-from cxredge.compress.graph import head_node
+from cxredge.compress.graph import head_node, offset_weight
+from cxredge.train.branch import MetadataBranch
+from cxredge.train.metadata import COLUMNS
 from cxredge.train.network import FilmNetwork
 
 OPSET = 17
 HEAD = "head"
+METADATA = "metadata"
 
 
 class Trunk(nn.Module):
@@ -32,26 +35,30 @@ class Trunk(nn.Module):
 class Contract(nn.Module):
     """image uint8 [N, 1, H, W] -> logits [N, L], cam [N, L, h, w], atypicality [N].
 
-    trunk: a `Trunk`, or the quantized form of one. Head and gate stay in float: they cost little and decide much.
+    trunk: a `Trunk`, or the quantized form of one. Head and gate stay in float: they cost little and decide much; so does `branch`,
+    where the network has one: it takes metadata, float [N, 6], and the logits are the mean of cam and its offsets.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Conv2d, gate: Gate) -> None:
+    def __init__(self, trunk: nn.Module, head: nn.Conv2d, gate: Gate, branch: MetadataBranch | None = None) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head
+        self.trunk, self.head, self.branch = trunk, head, branch
         self.register_buffer("mean", torch.from_numpy(gate.mean))
         self.register_buffer("spread", torch.from_numpy(gate.spread))
         self.register_buffer("components", torch.from_numpy(gate.components))
         self.register_buffer("scales", torch.from_numpy(gate.scales))
         self.residual = gate.residual
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         halfway, maps = self.trunk(image)
         cam = self.head(maps)
+        logits = cam.mean((2, 3))
+        if self.branch is not None and metadata is not None:
+            logits = logits + self.branch(metadata)
         off = (halfway.mean((2, 3)) - cast(Tensor, self.mean)) / cast(Tensor, self.spread)
         along = off @ cast(Tensor, self.components)
         whitened = ((along / cast(Tensor, self.scales)) ** 2).mean(1)
         across = ((off**2).sum(1) - (along**2).sum(1)) / self.residual
-        return cam.mean((2, 3)), cam, torch.sqrt(whitened + across)
+        return logits, cam, torch.sqrt(whitened + across)
 
 
 def head_for(network: FilmNetwork, columns: list[int]) -> nn.Conv2d:
@@ -62,21 +69,51 @@ def head_for(network: FilmNetwork, columns: list[int]) -> nn.Conv2d:
     return head
 
 
+def branch_for(network: FilmNetwork, columns: list[int]) -> MetadataBranch | None:
+    """The branch for metadata with the findings to carry, by their columns; None where the network has none."""
+    if network.metadata is None:
+        return None
+    branch = MetadataBranch(len(columns))
+    branch.hidden.weight.data = network.metadata.hidden.weight.data.clone()
+    branch.offset.weight.data = network.metadata.offset.weight.data[columns].clone()
+    return branch
+
+
 def export(contract: Contract, size: int, out: Path) -> None:
-    """Write a graph: batch norms folded, any batch size, no external data."""
+    """Write a graph: batch norms folded, any batch size, no external data. Metadata, where there is a branch for it, need not be
+    given: the input has a default, "all unknown"."""
     contract.eval()
     out.parent.mkdir(parents=True, exist_ok=True)
+    film = torch.zeros(1, 1, size, size, dtype=torch.uint8)
+    unknown = torch.zeros(1, len(COLUMNS))
+    taken = [METADATA] if contract.branch is not None else []
     torch.onnx.export(
         contract,
-        (torch.zeros(1, 1, size, size, dtype=torch.uint8),),
+        (film, unknown) if taken else (film,),
         str(out),
-        input_names=["image"],
+        input_names=["image", *taken],
         output_names=["logits", "cam", "atypicality"],
-        dynamic_axes={name: {0: "N"} for name in ("image", "logits", "cam", "atypicality")},
+        # One row of metadata serves any number of films, so its axis is not theirs.
+        dynamic_axes={name: {0: "N"} for name in ("image", "logits", "cam", "atypicality")}
+        | {name: {0: "M"} for name in taken},
         opset_version=OPSET,
         dynamo=False,
     )
+    if taken:
+        _give_default(out, unknown.numpy())
     onnx.checker.check_model(str(out), full_check=True)
+
+
+def _give_default(path: Path, unknown: NDArray[np.float32]) -> None:
+    """Make metadata an input that need not be given: one with an initializer (ONNX IR, "overridable initializers").
+
+    ONNX Runtime takes it as such; OpenVINO and TensorRT make it a constant, so that there the films alone are read.
+    """
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(unknown, METADATA))
+    given = next(one for one in model.graph.input if one.name == METADATA)
+    given.doc_string = f"{', '.join(COLUMNS)}; each pair 0 where unknown"
+    onnx.save(model, path)
 
 
 def store_half(fp32: Path, out: Path) -> None:
@@ -88,7 +125,7 @@ def store_half(fp32: Path, out: Path) -> None:
     casts = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.ndim < 2:
+        if values.dtype != np.float32 or values.ndim < 2 or tensor.name == METADATA:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
@@ -106,6 +143,7 @@ def fold_calibration(path: Path, scale: NDArray[np.float64], bias: NDArray[np.fl
     """
     model = onnx.load(path)
     weight_name, bias_name = head_node(model).input[1:3]
+    offset_name = offset_weight(model)
     for tensor in model.graph.initializer:
         if tensor.name == weight_name:
             weight = numpy_helper.to_array(tensor) * scale[:, None, None, None]
@@ -113,4 +151,7 @@ def fold_calibration(path: Path, scale: NDArray[np.float64], bias: NDArray[np.fl
         elif tensor.name == bias_name:
             values = numpy_helper.to_array(tensor) * scale + bias
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), bias_name))
+        elif tensor.name == offset_name:
+            columns = numpy_helper.to_array(tensor) * scale
+            tensor.CopyFrom(numpy_helper.from_array(columns.astype(np.float32), offset_name))
     onnx.save(model, path)

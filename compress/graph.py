@@ -9,6 +9,18 @@ def head_node(model: onnx.ModelProto) -> onnx.NodeProto:
     return found
 
 
+def offset_weight(model: onnx.ModelProto) -> str | None:
+    """The weights [hidden, L] of the product that makes the offsets of the logits from metadata; None where there are none.
+
+    The maps need no product, so the last one before the logits is it.
+    """
+    if not any(given.name == "metadata" for given in model.graph.input):
+        return None
+    beside = feeding(model, "logits") - feeding(model, "cam")
+    last = [node for node in model.graph.node if node.name in beside and node.op_type == "MatMul"][-1]
+    return str(last.input[1])
+
+
 def feeding(model: onnx.ModelProto, output: str) -> set[str]:
     """Names of the nodes that an output depends on."""
     maker = {name: node for node in model.graph.node for name in node.output}

@@ -21,8 +21,8 @@ from cxredge.train.teacher import is_bundle, open_bundled, split_seed_of, splits
 
 # What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
 _RUN_FACTS = (
-    "architecture", "findings", "preprocessing", "validation_share", "split_seed", "seed", "uncertain", "epochs", "epochs_run",
-    "kept_epoch", "sources", "data", "data_sha256", "validation_auroc", "versions", "environment",
+    "architecture", "findings", "preprocessing", "validation_share", "split_seed", "seed", "uncertain", "metadata", "epochs",
+    "epochs_run", "kept_epoch", "sources", "data", "data_sha256", "validation_auroc", "versions", "environment",
     "training_seconds",
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -14,6 +15,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from cxredge.compress.graph import head_node
 from cxredge.devices import read_profile
 from cxredge.runtimes import runtime
+
+# It warns, each time it opens a graph, of an input with a default; metadata is one on purpose.
+onnxruntime.set_default_logger_severity(3)
 
 
 class CalibrationFilms(CalibrationDataReader):  # type: ignore[misc]

@@ -1,7 +1,6 @@
 """Quantization-aware training with NNCF: the network learns to live with its own rounding, from its full-precision self."""
 
 import copy
-import itertools
 import logging
 import os
 import tempfile
@@ -18,17 +17,19 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cxredge.compress.equalize import equalize
 from cxredge.compress.export import Contract, Trunk, export
+from cxredge.compress.fold import fold_batch_norms
 from cxredge.compress.gate import Gate
+from cxredge.compress.integer_concat import share_grid
+from cxredge.compress.preactivation import absorb_norms, hold_grid, is_preactivated
 from cxredge.compress.recipe import QuantizationAware
 from cxredge.devices import read_profile
-from cxredge.errors import CxredgeError
 from cxredge.runtimes import runtime
+from cxredge.train.branch import MetadataBranch
 from cxredge.train.films import augment
-from cxredge.train.network import FilmNetwork
+from cxredge.train.network import STEM, FilmNetwork
 
 # Weight of the squared logit difference beside the cross-entropy against the parent's probabilities.
 LOGIT_SHARE = 0.05
@@ -51,11 +52,13 @@ def train_quantized(
     them. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
     ICLR 2018.)
     """
-    folded = fold_batch_norms(network)
+    folded = absorb_norms(network) if is_preactivated(network) else fold_batch_norms(network)
     if recipe.equalize and network.architecture == "mobilenet_v2":
         equalize(folded, planes[_some(recipe.calibration_films // 5, len(planes))])
     parent = Trunk(folded).eval()
     trunk = _post_training(copy.deepcopy(parent), planes, recipe)
+    if is_preactivated(network):
+        hold_grid(trunk)
     student_head = copy.deepcopy(head)
     if rounded is not None:
         rounded(trunk, student_head)
@@ -97,8 +100,10 @@ def train_quantized(
     return trunk.eval(), student_head
 
 
-def export_int8(trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path) -> None:
-    """Write the quantized trunk with head and gate as a portable QDQ graph whose weights are stored in 8 bits.
+def export_int8(
+    trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path, branch: MetadataBranch | None = None
+) -> None:
+    """Write the quantized trunk with head, gate and branch as a portable QDQ graph whose weights are stored in 8 bits.
 
     Head and first convolution compute in float; the others are quantized.
     """
@@ -107,11 +112,11 @@ def export_int8(trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: P
     stripped = nncf.strip(trunk.eval(), do_copy=True, example_input=example)
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch) / out.name
-        export(Contract(stripped, head, gate), size, raw)
-        _take_the_image_as_it_is(raw)
+        export(Contract(stripped, head, gate, branch), size, raw)
         # Exported weights are floats that were rounded; folding stores them as the integers they stand for.
         runtime("onnxruntime").compile(raw, read_profile("generic"), out.parent)
     keep_seven_bits(out)
+    share_grid(out)
 
 
 def keep_seven_bits(path: Path) -> None:
@@ -124,24 +129,6 @@ def keep_seven_bits(path: Path) -> None:
         if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4 and tensor.dims[1] > 1:
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(values.clip(-SEVEN_BITS, SEVEN_BITS), tensor.name))
-    onnx.save(model, path)
-
-
-def _take_the_image_as_it_is(path: Path) -> None:
-    """Remove the rounding before the first convolution: the film comes in 8 bits, and a second grid only moves its grey levels."""
-    model = onnx.load(path)
-    made_by = {output: node for node in model.graph.node for output in node.output}
-    stem = next(node for node in model.graph.node if node.op_type == "Conv")
-    back = made_by[stem.input[0]]
-    rounding = made_by[back.input[0]]
-    if (rounding.op_type, back.op_type) != ("QuantizeLinear", "DequantizeLinear"):
-        raise CxredgeError(
-            f"{path.name}: the first convolution takes {rounding.op_type}, {back.op_type} where a rounding was due"
-        )
-    stem.input[0] = rounding.input[0]
-    model.graph.node.remove(back)
-    model.graph.node.remove(rounding)
-    onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
@@ -168,6 +155,8 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
             nncf.Dataset(samples),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
+            # The film comes in 8 bits: a second grid before the first convolution would only move its grey levels.
+            ignored_scope=nncf.IgnoredScope(names=[_stem(trunk, samples[0])]),
             advanced_parameters=advanced.AdvancedQuantizationParameters(
                 # Feature maps leave the trunk quantized, or its last convolution would have no integer output to fuse.
                 quantize_outputs=True,
@@ -180,6 +169,16 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
     )
 
 
+def _stem(trunk: Trunk, film: Tensor) -> str:
+    """What NNCF calls the first convolution. film: uint8 [1, 1, H, W]."""
+    from nncf.torch.function_hook import wrap_model
+    from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
+
+    graph = build_nncf_graph(wrap_model(copy.deepcopy(trunk)), film)
+    kernel = graph.get_node_by_name(f"network.features.{STEM[trunk.network.architecture]}.weight")
+    return str(graph.get_next_nodes(kernel)[0].node_name)
+
+
 def _some(wanted: int, available: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(available, min(max(wanted, 1), available), replace=False))
 
@@ -188,28 +187,11 @@ def _logits(trunk: nn.Module, head: nn.Conv2d, films: Tensor) -> Tensor:
     return cast(Tensor, head(trunk(films)[1])).mean((2, 3))
 
 
-def fold_batch_norms(network: FilmNetwork) -> FilmNetwork:
-    """A copy in evaluation mode in which every batch norm that follows a convolution has become part of it."""
-    folded = copy.deepcopy(network).eval()
-    _fold(folded)
-    return folded
-
-
-def _fold(parent: nn.Module) -> None:
-    children = list(parent.named_children())
-    for (name, layer), (next_name, following) in itertools.pairwise(children):
-        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-            setattr(parent, name, fuse_conv_bn_eval(layer, following))
-            setattr(parent, next_name, nn.Identity())
-    for _, child in children:
-        _fold(child)
-
-
 def import_nncf() -> ModuleType:
     """NNCF, with its telemetry off and its log quiet: both are decided when it is first imported."""
     os.environ.setdefault("NNCF_CI", "1")
-    # At first use it compiles an extension: half a minute, more than its own limit of one on a busy machine.
-    os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", "300")
+    # At first use it compiles an extension: half a minute, on a busy machine many; given up, it would leave its lock behind.
+    os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", str(STALE))
     _clear_stale_lock()
     import nncf
 

@@ -32,6 +32,7 @@ class Recipe(BaseModel):
     """What `cxredge compress` does.
 
     source: the data set whose findings the bundle carries and whose test films it is judged on.
+    findings: those of them to carry, where it is not all: one without films to judge it by cannot be.
     steps: what is done to the network before it is quantized, in order: distil, prune, finetune (see `steps`).
     urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
     percentile: of the activations that a range covers; the outermost ones are clipped.
@@ -49,6 +50,7 @@ class Recipe(BaseModel):
     title: str
     version: str
     source: str
+    findings: tuple[str, ...] = ()
     urgent: tuple[str, ...]
     calibration_films: Annotated[int, Field(ge=8)] = 96
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
@@ -68,9 +70,11 @@ class Recipe(BaseModel):
 
 def read_recipe(name: str) -> Recipe:
     """A recipe by the name of a shipped one or by its path. Raises RecipeError that lists every mistake at once."""
-    file = Path(name) if name.endswith(".toml") else resources.files("cxredge.compress") / "recipes" / f"{name}.toml"
+    shipped = resources.files("cxredge.compress") / "recipes"
+    file = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
     if not file.is_file():
-        raise RecipeError(f"no recipe {name!r}; give the name of a shipped one or the path of a .toml file")
+        names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
+        raise RecipeError(f"no recipe {name!r}; shipped ones: {', '.join(names)}; or give the path of a .toml file")
     try:
         return Recipe(**tomllib.loads(file.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:

@@ -24,20 +24,23 @@ from cxredge.bundle.manifest import PreprocessingRecord, Training
 from cxredge.compress.calibrate import platt
 from cxredge.compress.chain import run_chain
 from cxredge.compress.costs import Films, report_costs
-from cxredge.compress.export import Contract, Trunk, export, fold_calibration, head_for, store_half
+from cxredge.compress.export import Contract, Trunk, branch_for, export, fold_calibration, head_for, store_half
 from cxredge.compress.gate import fit_gate
+from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.parent import open_parent
+from cxredge.compress.preactivation import absorb_norms, is_preactivated, standardized
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.quantize_aware import export_int8, train_quantized
 from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
 from cxredge.compress.tolerance import tolerance
-from cxredge.errors import CxredgeError, DataError
+from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import (
     wilson,
 )
+from cxredge.train import sources
 from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork
 from cxredge.train.teacher import identity
@@ -68,9 +71,10 @@ def compress(
     own = films.take(films.sources == recipe.source)
     for split in ("train", "validation", "test"):
         own.split(split)  # each is needed; raises DataError, with its name, where the data given hold none
-    carried = [i for i, _ in enumerate(films.findings) if not np.isnan(own.labels[:, i]).all()]
+    carried = _carried(own, recipe)
     if unknown := [films.findings[i] for i in carried if cast(Tensor, parent.network.head.bias)[i].isnan()]:
         raise DataError(f"{run} knows nothing of {', '.join(unknown)}, which {recipe.source} is labelled with")
+    _check_judgeable(own, carried)
     stages = run_chain(run, parent, data, recipe.steps, cache=cache, say=say)
     network = stages[-1].network
 
@@ -83,13 +87,17 @@ def compress(
             [_some(rng, rows("train", source), recipe.gate_films) for source in sorted(set(films.sources))]
         )
         gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
-        head = head_for(network, carried)
+        head, branch = head_for(network, carried), branch_for(network, carried)
         size = parent.preprocessing.size
         floats = [Path(scratch) / f"stage-{i}.onnx" for i in range(len(stages) - 1)] + [fp32]
         for stage, graph in zip(stages[:-1], floats, strict=False):
-            its_gate = fit_gate(_features(stage.network, planes[typical]), recipe.gate_components)
-            export(Contract(Trunk(stage.network), head_for(stage.network, carried), its_gate), size, graph)
-        export(Contract(Trunk(network), head, gate), size, fp32)
+            net = stage.network
+            # Only the logits of these are looked at, so a gate of few films will do.
+            its_gate = fit_gate(_features(net, planes[typical[: 4 * recipe.gate_components]]), recipe.gate_components)
+            its_branch = branch_for(net, carried)
+            export(Contract(Trunk(net), head_for(net, carried), its_gate, its_branch), size, graph)
+        export(Contract(Trunk(network), head, gate, branch), size, fp32)
+        int8_gate = standardized(network, gate)
         graphs = [*floats, int8]
         simulated = None
         taught = rows("train", recipe.source)
@@ -102,15 +110,22 @@ def compress(
                 planes[taught],
                 recipe.quantization_aware,
                 checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
-                rounded=lambda trunk, head: export_int8(trunk, head, gate, size, rounded),
+                rounded=lambda trunk, head: export_int8(trunk, head, int8_gate, size, rounded, branch),
             )
-            export_int8(*simulated, gate, size, int8)
+            export_int8(*simulated, int8_gate, size, int8, branch)
             graphs.insert(-1, rounded)
             left_in_float = 1
         else:
             say(f"Quantizing, {recipe.calibration_films} calibration films")
             chosen = _some(rng, taught, recipe.calibration_films)
-            quantize(fp32, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers)
+            rounding_from = fp32
+            if is_preactivated(network):
+                rounding_from = Path(scratch) / "absorbed.onnx"
+                export(Contract(Trunk(absorb_norms(network)), head, int8_gate, branch), size, rounding_from)
+            quantize(
+                rounding_from, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers
+            )
+            share_grid(int8)
             left_in_float = recipe.float_layers
         done, convolutions = quantized_convolutions(int8)
         if done != convolutions - 1 - left_in_float:
@@ -132,7 +147,7 @@ def compress(
         typical_far, doubt, threshold = np.quantile(everyone, (TYPICAL, BEYOND_DOUBT, 1 - GATE_REFUSES)).tolist()
         moved = np.abs(on_validation.logits - score(stored_full, planes[validation]).logits)
         refused = {}
-        for source in sorted(set(films.sources)):
+        for source in sorted(set(films.sources[films.splits == "test"])):
             away = score(int8, planes[rows("test", source)]).atypicality > threshold
             refused[source] = wilson(int(away.sum()), len(away))
         stored = io.BytesIO()
@@ -214,6 +229,27 @@ def compress(
         )  # fmt: skip
         say("Measuring subgroups and calibration on test films, for the card")
         return recard(write_bundle(Path(scratch) / recipe.name, files, described), data, out)
+
+
+def _carried(own: sources.Films, recipe: Recipe) -> list[int]:
+    """Columns of the findings to carry. own: the films of the recipe's source. Raises DataError for one that they do not label."""
+    labelled = [name for i, name in enumerate(own.findings) if not np.isnan(own.labels[:, i]).all()]
+    if unknown := sorted(set(recipe.findings) - set(labelled)):
+        raise DataError(f"{recipe.source} is not labelled with {', '.join(unknown)}, which recipe {recipe.name} names")
+    return [own.findings.index(name) for name in labelled if not recipe.findings or name in recipe.findings]
+
+
+def _check_judgeable(own: sources.Films, carried: list[int]) -> None:
+    """Raise TooFewFilmsError for findings that could not be judged in the end. own: the films of the recipe's source."""
+    for split in ("validation", "test"):
+        labels = own.split(split).labels[:, carried]
+        one_sided = ((labels == 1).sum(0) == 0) | ((labels == 0).sum(0) == 0)
+        if one_sided.any():
+            names = ", ".join(own.findings[carried[i]] for i in np.flatnonzero(one_sided))
+            raise TooFewFilmsError(
+                f"{names}: the {split} films must hold some with and some without it; give more films, or name in the recipe, as"
+                " `findings`, those to carry"
+            )
 
 
 def _key(run: Path, recipe: Recipe) -> str:

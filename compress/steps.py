@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from cxredge.train.recipe import Recipe as Training
 
@@ -10,18 +17,28 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 # The parent decides these: another split would show the student its validation films, another size or meaning of labels is
 # another task.
 _PARENT_S = {"validation_share", "split_seed", "size", "clahe", "uncertain"}
+_ADDED_SINCE = {"unlabelled", "sensitivity"}
 
 
-class _Fit(BaseModel):
+class _Step(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _said(self, said: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the options added since that are not used, so that steps done before are found by the name they had."""
+        return {key: value for key, value in said(self).items() if value or key not in _ADDED_SINCE}
+
+
+class _Fit(_Step):
     """teachers: runs or bundles by path, "parent" for the network that is compressed; their mean logit is learned.
 
-    training: keys of a training recipe that differ from `train`'s defaults.
+    training: keys of a training recipe that differ from `train`'s defaults. unlabelled: folders or tables of films that the
+    teachers alone tell of (see `train.unlabelled`).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     teachers: tuple[str, ...] = ("parent",)
     training: dict[str, Any] = {}
+    unlabelled: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _trainable(self) -> Self:
@@ -51,13 +68,15 @@ class Finetune(_Fit):
         return self
 
 
-class Prune(BaseModel):
-    """Whole channels leave (see `prune`). macs, latency: the share that is left of one of the two.
+class Prune(_Step):
+    """Whole channels leave (see `prune`). macs, latency: the share that is left of one of the two, of the network that the step
+    finds: to prune in several goes is to prune and finetune in turns, three times to 0.8 for a half.
 
-    engine: the runtime that latency is measured in. films: training films that weigh the channels.
+    engine: the runtime that latency is measured in. films: training films that weigh the channels. sensitivity: of them, so many
+    tell first what each group of channels costs by itself, and groups that cost much are spared; 0: no such scan, every group's
+    channels compare by their importance alone. Of the shipped ChestX-ray14 network, not trained again, a scan by 24 films
+    left 0.022 instead of 0.041 of mean difference of probability at 0.74 of the multiplications, 0.071 instead of 0.084 at 0.49.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     do: Literal["prune"]
     macs: Share | None = None
@@ -66,6 +85,7 @@ class Prune(BaseModel):
     importance: Literal["taylor", "group-norm"] = "taylor"
     films: Annotated[int, Field(ge=8)] = 512
     round_to: Annotated[int, Field(ge=1)] = 8
+    sensitivity: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _one_aim(self) -> Self:

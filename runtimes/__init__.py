@@ -6,7 +6,17 @@ Each module has `NAME`, `available()`, `compile()` and `load()`; its library is 
 from importlib import import_module
 from typing import cast
 
-from cxredge.runtimes.session import UNTUNED, Artifact, EngineError, Outputs, Runtime, Session, Settings, Tuning
+from cxredge.runtimes.session import (
+    UNTUNED,
+    Artifact,
+    EngineError,
+    MetadataSession,
+    Outputs,
+    Runtime,
+    Session,
+    Settings,
+    Tuning,
+)
 
 # Name as manifests and the command line say it -> module. One line more is one engine more.
 MODULES = {
@@ -27,6 +37,7 @@ __all__ = [
     "UNTUNED",
     "Artifact",
     "EngineError",
+    "MetadataSession",
     "Outputs",
     "Runtime",
     "Session",

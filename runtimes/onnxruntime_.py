@@ -68,10 +68,15 @@ class OrtSession:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._names = [output.name for output in session.get_outputs()]
+        # An input with a default, which need not be given.
+        self.takes_metadata = any(given.name == "metadata" for given in session.get_overridable_initializers())
 
-    def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """image: uint8 [N, 1, H, W] -> Outputs. Safe from several threads."""
-        found = dict(zip(self._names, self._session.run(self._names, {"image": image}), strict=True))
+    def run(self, image: NDArray[np.uint8], metadata: NDArray[np.float32] | None = None) -> Outputs:
+        """image: uint8 [N, 1, H, W] -> Outputs. metadata: float32 [N, 6], where the graph takes it. Safe from several threads."""
+        given: dict[str, NDArray[Any]] = {"image": image}
+        if metadata is not None:
+            given["metadata"] = metadata
+        found = dict(zip(self._names, self._session.run(self._names, given), strict=True))
         return Outputs(found["logits"], found["cam"], found.get("atypicality"))
 
     def close(self) -> None:

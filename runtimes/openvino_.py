@@ -107,7 +107,8 @@ class _Lane:
         self.compiled = compiled
         self._request = compiled.create_infer_request()
         self._image = self._request.input_tensors[0].data
-        views = {out.any_name: self._request.get_tensor(out).data for out in compiled.outputs}
+        # An output may have other names besides ours: of what was folded into it.
+        views = {name: self._request.get_tensor(out).data for out in compiled.outputs for name in out.names}
         self._logits, self._cam, self._atypicality = views["logits"], views["cam"], views.get("atypicality")
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
@@ -166,7 +167,7 @@ class OpenVinoSession:
             if self._any is None:
                 self._any = self._core.compile_model(self._core.read_model(self._path), self._device, self._options)
         results = self._any.create_infer_request().infer([image])
-        found = {out.any_name: results[out] for out in self._any.outputs}
+        found = {name: results[out] for out in self._any.outputs for name in out.names}
         return Outputs(found["logits"], found["cam"], found.get("atypicality"))
 
     def layers(self) -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ class EngineError(RuntimeError):
 class Outputs:
     """What a network says of N films, L findings each.
 
-    logits: float32 [N, L]. cam: float32 [N, L, h, w], class activation maps whose mean over h, w is the logit.
+    logits: float32 [N, L]. cam: float32 [N, L, h, w], class activation maps whose mean over h, w is the logit; where age, sex and
+    view were given, the logit without what they add.
     atypicality: float32 [N], distance from the training films; None where the model carries no such output.
     """
 
@@ -35,6 +36,22 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give its memory back; the session cannot be used after it."""
+        ...
+
+
+class MetadataSession(Protocol):
+    """A session of a network that may be told age, sex and view beside the film.
+
+    Not every engine can: OpenVINO and TensorRT take the input's default, "unknown", for a constant.
+    """
+
+    @property
+    def takes_metadata(self) -> bool:
+        """Whether this very graph has the input."""
+        ...
+
+    def run(self, image: NDArray[np.uint8], metadata: NDArray[np.float32] | None = None) -> Outputs:
+        """metadata: float32 [N, 6], or [1, 6] for all films; the graph's own input says what its columns are."""
         ...
 
 

@@ -1,5 +1,6 @@
 """A bundle's network as a place to train on from: its graph read back into torch, with the batch norms it was built without."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from cxredge.bundle import Bundle
 from cxredge.errors import DataError
+from cxredge.train.branch import MetadataBranch
 from cxredge.train.network import FilmNetwork
 
 
@@ -42,12 +44,38 @@ def network_of(bundle: Bundle, findings: tuple[str, ...], planes: NDArray[np.uin
         if finding in own:
             network.head.weight.data[column] = torch.from_numpy(weight[own[finding]].copy())
             cast(Tensor, network.head.bias).data[column] = float(bias[own[finding]])
+    if (stored_branch := _branch(bundle.full_model or bundle.model)) is not None:
+        hidden, offset = stored_branch
+        network.metadata = branch = MetadataBranch(len(findings))
+        branch.hidden.weight.data = torch.from_numpy(hidden.T.copy())
+        for column, finding in enumerate(findings):
+            if finding in own:
+                branch.offset.weight.data[column] = torch.from_numpy(offset[:, own[finding]].copy())
     return network
 
 
 def _convolutions(path: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Kernel and bias of every convolution of a graph in the order of execution, as floats; the head comes last."""
     graph = onnx.load(path).graph
+    value = _values(graph)
+    return [(value(node.input[1]), value(node.input[2])) for node in graph.node if node.op_type == "Conv"]
+
+
+def _branch(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Weights of the branch for metadata, [6, hidden] and [hidden, L], where a graph has one."""
+    model = onnx.load(path)
+    if not any(given.name == "metadata" for given in model.graph.input):
+        return None
+    value = _values(model.graph)
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
+    hidden = next(node for node in products if node.input[0] == "metadata")
+    relu = next(node for node in model.graph.node if hidden.output[0] in node.input)
+    offset = next(node for node in products if node.input[0] == relu.output[0])
+    return value(hidden.input[1]), value(offset.input[1])
+
+
+def _values(graph: onnx.GraphProto) -> Callable[[str], NDArray[np.float32]]:
+    """What gives a graph's constant as floats, by its name, however it is stored."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     made_by = {output: node for node in graph.node for output in node.output}
 
@@ -61,7 +89,7 @@ def _convolutions(path: Path) -> list[tuple[NDArray[np.float32], NDArray[np.floa
         # One scale per output channel, which is the first axis of a kernel.
         return integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
 
-    return [(value(node.input[1]), value(node.input[2])) for node in graph.node if node.op_type == "Conv"]
+    return value
 
 
 @torch.no_grad()

@@ -45,6 +45,14 @@ def train_command(
             show_default=False,
         ),
     ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Films without labels that the teachers tell of: a folder, or a table (.csv) with a column `file`; repeat for"
+            " several.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.", show_default=False)] = None,
     seed: Annotated[
         int | None,
@@ -75,14 +83,16 @@ def train_command(
     """
     settings = read_recipe(recipe, architecture=arch, weights=weights, epochs=epochs, seed=seed)
     if search is not None:
-        found = tune(settings, data, output, trials=search, cache=cache, teachers=teacher or [])
+        found = tune(
+            settings, data, output, trials=search, cache=cache, teachers=teacher or [], unlabelled=unlabelled or []
+        )
         whole, pruned = found.counts
         Console().print(
             f"{whole} trials, {pruned} more given up; best mean validation AUROC {found.score:.4f}, in {found.trial}\n"
             f"{found.recipe}: next, [bold]cxredge train --recipe {found.recipe} --data ... -o RUN[/bold]"
         )
         return
-    fitted = fit(settings, data, output, cache=cache, teachers=teacher or [])
+    fitted = fit(settings, data, output, cache=cache, teachers=teacher or [], unlabelled=unlabelled or [])
     if not fitted.first:
         return
     table = Table("finding", "validation AUROC")

@@ -73,14 +73,20 @@ class TorchSession:
         torch.set_num_threads(threads)
         self._torch = torch
         self._network: FilmNetwork | None = load_network(run)[0]
+        self.takes_metadata = self._network.metadata is not None
 
-    def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """image: uint8 [N, 1, H, W] -> Outputs, without a distance from the training films: a run has no gate."""
+    def run(self, image: NDArray[np.uint8], metadata: NDArray[np.float32] | None = None) -> Outputs:
+        """image: uint8 [N, 1, H, W] -> Outputs, without a distance from the training films: a run has no gate.
+
+        metadata: float32 [N, 6], see `train.metadata`, where the network takes it.
+        """
         if self._network is None:
             raise ValueError("the session is closed")
         with self._torch.inference_mode():
             cam = self._network.head(self._network.maps(self._torch.from_numpy(np.ascontiguousarray(image))))
             logits = cam.mean((2, 3))
+            if metadata is not None and self._network.metadata is not None:
+                logits = logits + self._network.metadata(self._torch.from_numpy(metadata))
         return Outputs(logits.numpy(), cam.numpy(), None)
 
     def close(self) -> None:

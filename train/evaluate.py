@@ -20,6 +20,7 @@ from cxredge.runtimes import Outputs
 from cxredge.train.engine import engine_version
 from cxredge.train.facts import Box, read_boxes, read_facts
 from cxredge.train.judge import Group, Judged, Pointing, judge_finding, mean_auroc, subgroups, youden_thresholds
+from cxredge.train.metadata import encode
 from cxredge.train.scores import Scores, Tick, score
 from cxredge.train.sources import Films
 from cxredge.train.subject import Subject
@@ -66,19 +67,23 @@ class Example:
 
 def evaluate(
     subject: Subject, data: Sequence[Path], *, split: str = "test", runtime: str = "onnxruntime", threads: int = 1,
-    samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
+    metadata: bool = False, samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
 ) -> tuple[Evaluation, list[Example]]:  # fmt: skip
     """Evaluate a model on the official test films of data sets, or on another split.
 
+    metadata: give the model age, sex and view from the tables, where it takes them; without, it is measured as a scan uses it.
     examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
     """
     run = subject.path if subject.kind == "run" else None
     films, columns = matched(read_films(data, split, run=run), subject)
     labels = films.labels.astype(np.float64)
     boxes, peaks = read_boxes(data), _Peaks(columns, films)
-    scores = score(subject, films.files, runtime, threads=threads, look=peaks.look if boxes else None, tick=tick)
+    given = encode(read_facts(data, films)) if metadata else None
+    scores = score(
+        subject, films.files, runtime, threads=threads, metadata=given, look=peaks.look if boxes else None, tick=tick
+    )
     if run is not None:
-        subject = _with_thresholds(subject, data, runtime, threads)
+        subject = _with_thresholds(subject, data, runtime, threads, metadata=metadata)
     told, read = scores.probabilities[:, columns], scores.read
     if not read.any():
         raise DataError(f"none of the {len(films)} films can be read: {next(iter(scores.unread.values()))}")
@@ -95,6 +100,7 @@ def evaluate(
         model={
             "name": subject.name, "kind": subject.kind, "precision": subject.precision, "sha256": subject.sha256,
             "input": f"{subject.preprocessing.size} x {subject.preprocessing.size}",
+            "metadata": "age, sex and view, from the tables" if metadata else "none",
             "megabytes": f"{subject.weights.stat().st_size / 1e6:.2f}",
         },
         runtime=engine_version(runtime),
@@ -110,7 +116,7 @@ def evaluate(
         unread=list(scores.unread.values()),
     )  # fmt: skip
     chosen = _choose(labels, told, read, thresholds, examples) if thresholds else []
-    return found, _pictures(chosen, films, told, boxes, subject, columns, runtime, threads)
+    return found, _pictures(chosen, films, told, boxes, subject, columns, runtime, threads, given)
 
 
 def matched(films: Films, subject: Subject) -> tuple[Films, list[int]]:
@@ -157,13 +163,16 @@ def _pointing(films: Films, boxes: dict[str, dict[str, list[Box]]], peaks: _Peak
     return rows
 
 
-def _with_thresholds(subject: Subject, data: Sequence[Path], runtime: str, threads: int) -> Subject:
+def _with_thresholds(
+    subject: Subject, data: Sequence[Path], runtime: str, threads: int, *, metadata: bool
+) -> Subject:  # fmt: skip
     """A run has no operating point of its own: Youden's index on its validation films, where they are among the data."""
     try:
         films, columns = matched(read_films(data, "validation", run=subject.path), subject)
     except DataError:
         return subject
-    told = score(subject, films.files, runtime, threads=threads)
+    given = encode(read_facts(data, films)) if metadata else None
+    told = score(subject, films.files, runtime, threads=threads, metadata=given)
     chosen = youden_thresholds(films.labels[told.read].astype(np.float64), told.probabilities[told.read][:, columns])
     thresholds = [float("nan")] * len(subject.findings)
     for column, threshold in zip(columns, chosen, strict=True):
@@ -212,7 +221,7 @@ def _choose(
 
 def _pictures(
     chosen: list[tuple[int, int, str]], films: Films, told: Floats, boxes: dict[str, dict[str, list[Box]]],
-    subject: Subject, columns: list[int], runtime: str, threads: int,
+    subject: Subject, columns: list[int], runtime: str, threads: int, metadata: NDArray[np.float32] | None,
 ) -> list[Example]:  # fmt: skip
     seen: dict[int, tuple[Film, Outputs]] = {}
     rows = sorted({row for row, _, _ in chosen})
@@ -220,7 +229,8 @@ def _pictures(
     def keep(position: int, film: Film, outputs: Outputs) -> None:
         seen[rows[position]] = (film, outputs)
 
-    score(subject, [films.files[row] for row in rows], runtime, threads=threads, look=keep)
+    given = None if metadata is None else metadata[rows]
+    score(subject, [films.files[row] for row in rows], runtime, threads=threads, metadata=given, look=keep)
     found = []
     for row, column, kind in chosen:
         film, outputs = seen[row]

@@ -43,6 +43,13 @@ def evaluate_command(
             help="For a lone ONNX file: the bundle whose findings and preprocessing it shares.", show_default=False
         ),
     ] = None,
+    metadata: Annotated[
+        bool,
+        typer.Option(
+            "--metadata",
+            help="Give the model age, sex and view from the tables; for one trained with `metadata = true`.",
+        ),
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     examples: Annotated[int, typer.Option(min=0, help="Films to show per finding and kind.")] = 1,
 ) -> None:
@@ -62,7 +69,7 @@ def evaluate_command(
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("Reading films", total=None)
         found, films = evaluate(
-            subject, data, split=split, runtime=engine, threads=threads, examples=examples,
+            subject, data, split=split, runtime=engine, threads=threads, metadata=metadata, examples=examples,
             tick=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     try:

@@ -17,9 +17,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cxredge.errors import DataError
+from cxredge.train.branch import MetadataBranch, offsets
 from cxredge.train.checkpoint import Checkpoints, Progress, progress_of
+from cxredge.train.facts import read_facts
 from cxredge.train.loop import Loop, phase_of
 from cxredge.train.losses import label_loss
+from cxredge.train.metadata import encode
 from cxredge.train.network import FilmNetwork, load_weights
 from cxredge.train.planes import cached_planes
 from cxredge.train.processes import Processes, processes
@@ -29,6 +32,7 @@ from cxredge.train.sampling import epoch_batches
 from cxredge.train.sources import Films, carve_validation, join
 from cxredge.train.tables import read_data
 from cxredge.train.teacher import is_bundle, is_run, open_bundled, open_run, open_teacher
+from cxredge.train.unlabelled import add_unlabelled
 from cxredge.train.validate import mean_auroc, means_by_source, predict, validation_auroc
 
 
@@ -46,13 +50,15 @@ class Fitted:
 
 def fit(
     recipe: Recipe, data: Sequence[Path], run: Path, *,
-    cache: Path, teachers: Sequence[Path] = (), watch: Callable[[int, float], None] | None = None,
+    cache: Path, teachers: Sequence[Path] = (), unlabelled: Sequence[Path] = (),
+    watch: Callable[[int, float], None] | None = None,
 ) -> Fitted:  # fmt: skip
     """Train one network on one or more sources; the weights kept are the running average (EMA) at the end.
 
     data: folders in their published layout, or labels tables (.csv) with a column `split`. teachers: finished runs with the same
     findings, or bundles, whose mean logit the network learns besides the labels, on the same augmented films (Hinton et al. 2015;
-    Beyer et al., CVPR 2022). They must not have seen this run's validation films. watch: called after each epoch with its number,
+    Beyer et al., CVPR 2022). They must not have seen this run's validation films. unlabelled: films that only the teachers tell of,
+    see `add_unlabelled`. watch: called after each epoch with its number,
     counted from 1, and the mean validation AUROC; what it raises ends the run.
 
     Validation films are looked at and not chosen by, unless the recipe has `patience`: then the epoch with the best mean AUROC on
@@ -60,11 +66,11 @@ def fit(
     alone writes. Raises DataError, RecipeError.
     """
     with processes() as on:
-        return _fit(recipe, data, run, cache, teachers, watch, on)
+        return _fit(recipe, data, run, cache, teachers, unlabelled, watch, on)
 
 
 def _fit(
-    recipe: Recipe, data: Sequence[Path], run: Path, cache: Path, teachers: Sequence[Path],
+    recipe: Recipe, data: Sequence[Path], run: Path, cache: Path, teachers: Sequence[Path], unlabelled: Sequence[Path],
     watch: Callable[[int, float], None] | None, on: Processes,
 ) -> Fitted:  # fmt: skip
     films = carve_validation(
@@ -72,9 +78,13 @@ def _fit(
         share=recipe.validation_share,
         seed=recipe.split_seed,
     )
+    if unlabelled and not teachers:
+        raise DataError("unlabelled films teach nothing by themselves; give a teacher that tells of them")
+    films = add_unlabelled(films, unlabelled)
     films = films.take(films.splits != "test")
     if not (films.splits == "train").any():
         raise DataError("no training films; a labels table says which they are in its column `split`: train or test")
+    metadata = encode(read_facts(data, films)) if recipe.metadata else None
     if on.first:
         claim(run, recipe, films, teachers)
         cached_planes(films.files, recipe.preprocessing, cache)
@@ -103,32 +113,39 @@ def _fit(
     log = Log(run, progress.epoch, progress.epoch * steps + progress.step) if on.first else None
     loss = label_loss(recipe, films.labels[films.splits == "train"], on.device)
 
-    def validate() -> dict[str, float]:
+    def validate() -> tuple[dict[str, float], float | None]:
+        """AUROC per finding, from the films alone as a clinic reads them, and its mean with metadata where there is a branch."""
         logits = predict(average.module, planes, validation, recipe.batch_size, on)
-        return validation_auroc(films.labels[validation], logits, films.findings)
+        labels, branch = films.labels[validation], cast(FilmNetwork, average.module).metadata
+        scores = validation_auroc(labels, logits, films.findings)
+        if metadata is None or branch is None:
+            return scores, None
+        logits = logits + offsets(branch, metadata[validation], on.device)
+        return scores, mean_auroc(validation_auroc(labels, logits, films.findings))
 
     with _progress(on) as bar:
         if log is not None:
             bar.console.print(log.where(), markup=False, soft_wrap=True)
-        loop = Loop(recipe, films, planes, network, average, loss, taught_by, checkpoints, log, bar, on)
+        loop = Loop(recipe, films, planes, network, average, loss, taught_by, checkpoints, log, bar, on, metadata)
         while progress.epoch < recipe.epochs and not _risen_no_more(recipe, progress):
             started = time.perf_counter()
             if progress.epoch == recipe.head_epochs and not progress.step:
                 phase = phase_of(recipe, network, progress.epoch, steps, on)
             mean_loss, generator = loop.epoch(phase, progress, saved)
-            saved, scores = None, validate()
+            saved, (scores, told) = None, validate()
             progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
             _keep(recipe, progress, scores, average)
             if log is not None:
                 rate, seconds = float(phase.schedule.get_last_lr()[0]), time.perf_counter() - started
-                log.epoch(progress.epoch, progress.epoch * steps, mean_loss, rate, seconds, scores)
+                log.epoch(progress.epoch, progress.epoch * steps, mean_loss, rate, seconds, scores, told)
                 means = means_by_source(films, scores)
-                bar.console.print(f"epoch {progress.epoch}: loss {mean_loss:.4f}, validation mean AUROC {means}")
+                more = "" if told is None else f"; with age, sex and view {told:.4f} in all"
+                bar.console.print(f"epoch {progress.epoch}: loss {mean_loss:.4f}, validation mean AUROC {means}{more}")
             checkpoints.write(loop.parts(phase), progress, generator)
             if watch is not None:
                 watch(progress.epoch, mean_auroc(scores))
     # A checkpoint of an older version has no scores.
-    scores = progress.scores or validate()
+    scores = progress.scores or validate()[0]
     if log is not None:
         log.close()
         weights = progress.best or average.module.state_dict()
@@ -156,6 +173,14 @@ def _keep(recipe: Recipe, progress: Progress, scores: dict[str, float], average:
 
 
 def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
+    network = _from_weights(recipe, films, planes)
+    # Made last, so that its weights take nothing from the others' draws.
+    branch = network.metadata or MetadataBranch(len(films.findings)) if recipe.metadata else None
+    network.metadata = branch
+    return network
+
+
+def _from_weights(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
     if is_bundle(recipe.weights):
         carved_by = (recipe.validation_share, recipe.split_seed)
         network = open_bundled(recipe.weights, films, planes, recipe.preprocessing, carved_by)

@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
+from cxredge.train.attention import WithMaps, cam_total
+from cxredge.train.branch import forget
 from cxredge.train.checkpoint import Checkpoints, Progress
 from cxredge.train.films import augment, mixup
 from cxredge.train.losses import LabelLoss, teacher_total
@@ -39,11 +41,11 @@ def phase_of(recipe: Recipe, network: FilmNetwork, epoch: int, steps: int, on: P
     """The phase that an epoch belongs to, from its beginning: the head alone, or all layers. steps: optimiser steps an epoch."""
     alone = epoch < recipe.head_epochs
     network.features.requires_grad_(not alone)
-    layers = network.head if alone else network
     epochs = recipe.head_epochs if alone else recipe.epochs - recipe.head_epochs
-    optimiser = torch.optim.AdamW(layers.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = OneCycleLR(optimiser, recipe.learning_rate, total_steps=epochs * steps, pct_start=recipe.warmup_share)
-    return Phase(optimiser, schedule, on.replica(network))
+    return Phase(optimiser, schedule, on.replica(WithMaps(network) if recipe.cam_weight else network))
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Loop:
     """What stays the same from epoch to epoch.
 
     planes: uint8 [N, 1, H, W], of all films. average: the running average of the network. log: None but in the first process.
+    metadata: float32 [N, 6], of all films, where the network has a branch for it.
     """
 
     recipe: Recipe
@@ -64,6 +67,7 @@ class Loop:
     log: Log | None
     bar: Bar
     on: Processes
+    metadata: NDArray[np.float32] | None = None
 
     def batches(self, epoch: int) -> list[NDArray[np.intp]]:
         """Rows of each optimiser step of an epoch, over all processes."""
@@ -116,15 +120,25 @@ class Loop:
         """One optimiser step on a batch; returns its loss, over all processes."""
         recipe, on = self.recipe, self.on
         mine = on.share(rows)
-        image = augment(torch.from_numpy(np.ascontiguousarray(self.planes[mine])), generator, mirror=recipe.mirror)
+        # Augmented where it is trained on: a processor would keep a GPU waiting.
+        image = torch.from_numpy(np.ascontiguousarray(self.planes[mine])).to(on.device)
+        image = augment(image, generator, mirror=recipe.mirror)
         labels = torch.from_numpy(self.films.labels[mine])
+        findings = labels.shape[1]
+        if self.metadata is not None:
+            # Columns beside the labels, so that whatever is done to the films of a batch is done to both.
+            said = forget(torch.from_numpy(self.metadata[mine]), recipe.metadata_dropout, generator)
+            labels = torch.cat([labels, said], dim=1)
         if recipe.mixup:
             image, labels = mixup(image, labels, self.films.sources[mine], recipe.mixup, generator)
         cut = [slice(i, None, recipe.accumulate) for i in range(recipe.accumulate)]
         images = [image[part].to(on.device, memory_format=torch.channels_last) for part in cut]
-        told = [labels[part].to(on.device) for part in cut]
+        beside = [labels[part].to(on.device) for part in cut]
+        told = [columns[:, :findings] for columns in beside]
+        metadata = [columns[:, findings:] if self.metadata is not None else None for columns in beside]
         with torch.autocast(on.device.type, torch.bfloat16):
-            taught = [[teacher.logits(piece) for teacher in self.taught_by] for piece in images]
+            seen = [[self._look(teacher, piece) for teacher in self.taught_by] for piece in images]
+        taught = [[logits for logits, _ in of] for of in seen]
         # Every piece divides by the labels known in the whole batch: its mean is the same in however many pieces.
         known = on.sum(torch.stack([_known(told), _known([torch.stack(of).nanmean(0) for of in taught if of])]))
         known = known.to(on.device).clamp_min(1)
@@ -134,11 +148,14 @@ class Loop:
             last = i == len(images) - 1
             with nullcontext() if last or on.count == 1 else cast(Any, phase.replica).no_sync():
                 with torch.autocast(on.device.type, torch.bfloat16):
-                    logits = phase.replica(piece)
+                    made = phase.replica(piece, metadata[i])
+                    logits, cams = made if recipe.cam_weight else (made, None)
                 loss = self.loss.total(logits.float(), told[i]) / known[0]
                 if taught[i]:
                     learned = teacher_total(logits.float(), taught[i], recipe.temperature)
                     loss = recipe.teacher_share * learned / known[1] + (1 - recipe.teacher_share) * loss
+                    if cams is not None:
+                        loss = loss + recipe.cam_weight * cam_total(cams, [maps for _, maps in seen[i]]) / known[1]
                 # Gradients are averaged over the processes, and this loss is already a part of the mean.
                 (loss * on.count).backward()
             reached += loss.detach()
@@ -147,6 +164,10 @@ class Loop:
         on.average_statistics(self.network)
         self.average.update_parameters(self.network)
         return float(on.sum(reached).item())
+
+    def _look(self, teacher: Teacher, image: Tensor) -> tuple[Tensor, Tensor]:
+        """A teacher's logits and, where they are learned too, its maps; else an empty tensor."""
+        return teacher.logits_and_cams(image) if self.recipe.cam_weight else (teacher.logits(image), torch.empty(0))
 
 
 def _known(values: Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cxredge.errors import DataError, RecipeError
+from cxredge.train.branch import MetadataBranch
 from cxredge.train.torchvision_guard import import_torchvision
 
 # Network -> the layer halfway whose pooled features tell what kind of picture it sees.
@@ -50,6 +51,8 @@ class FilmNetwork(nn.Module):
 
     The head is a 1x1 convolution, so that its output before pooling *is* the class activation map (Zhou et al., CVPR
     2016) and the logits are exactly the map's mean.
+
+    metadata: a branch whose offsets age, sex and view add to the logits, where they are given; None: there is none.
     """
 
     def __init__(self, architecture: str, findings: int, *, dropout: float = 0.2) -> None:
@@ -62,6 +65,7 @@ class FilmNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(WIDTH[architecture], findings, 1)
         nn.init.zeros_(cast(Tensor, self.head.bias))
+        self.metadata: MetadataBranch | None = None
 
     def maps(self, image: Tensor) -> Tensor:
         """Last feature maps. image: uint8 [N, 1, H, W] -> float [N, C, h, w]."""
@@ -84,10 +88,19 @@ class FilmNetwork(nn.Module):
                 halfway = x
         return halfway, x
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits, float [N, L]. image: uint8 [N, 1, H, W]."""
-        pooled = self.maps(image).mean((2, 3), keepdim=True)
-        return cast(Tensor, self.head(self.dropout(pooled))).flatten(1)
+    def forward(self, image: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Logits, float [N, L]. image: uint8 [N, 1, H, W]; metadata: float [N, 6], see `train.metadata`, or none."""
+        return self.logits(self.maps(image), metadata)
+
+    def logits(self, maps: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Logits, float [N, L], from the last feature maps, float [N, C, h, w]; in training with dropout."""
+        pooled = maps.mean((2, 3), keepdim=True)
+        logits = cast(Tensor, self.head(self.dropout(pooled))).flatten(1)
+        if metadata is None:
+            return logits
+        if self.metadata is None:
+            raise ValueError("this network was trained without metadata")
+        return logits + cast(Tensor, self.metadata(metadata))
 
 
 def _backbone(architecture: str) -> nn.Sequential:
@@ -198,6 +211,8 @@ def load_network(run: Path) -> tuple[FilmNetwork, tuple[str, ...]]:
     network = FilmNetwork(facts["architecture"], len(findings))
     state = load_file(run / "model.safetensors")
     _narrow(network, state)
+    if any(key.startswith("metadata.") for key in state):
+        network.metadata = MetadataBranch(len(findings))
     network.load_state_dict(state)
     return network.eval(), findings
 

@@ -35,8 +35,12 @@ class Recipe(BaseModel):
     patience: stop when the mean validation AUROC has not risen for so many epochs, and keep the best one; 0: never.
     loss, focal_gamma, asymmetric_gamma, asymmetric_margin, positive_weight, positive_weight_cap, label_smoothing: see
     `train.losses`. mixup: alpha of `train.films.mixup`; 0: none.
+    metadata: train a branch on age, sex and view too, see `train.branch`; the network works without them. metadata_dropout: how
+    often each is withheld in training, and how often all three are.
     mirror: whether films are mirrored at random; for teachers, whose student sees films as they are.
     teacher_share: weight of the teachers' probabilities in the loss, where teachers are given; the labels have the rest.
+    cam_weight: of the difference of class activation maps between student and teachers, added to the loss; 0: none. See
+    `train.attention`; 0.5 to 2 are usual.
     temperature: above 1 the student learns more of what the teachers hold unlikely; see `train.losses.teacher_total`.
     checkpoint_minutes: how much work a power cut may cost; a checkpoint is written at each epoch's end in any case.
     """
@@ -73,8 +77,11 @@ class Recipe(BaseModel):
     positive_weight_cap: Annotated[float, Field(ge=1)] = 10.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: NotNegative = 0.0
+    metadata: bool = False
+    metadata_dropout: Share = 0.3
     mirror: bool = False
     teacher_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    cam_weight: NotNegative = 0.0
     temperature: Positive = 1.0
     checkpoint_minutes: Positive = 10.0
 

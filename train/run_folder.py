@@ -16,6 +16,7 @@ import torch
 
 from cxredge import __version__
 from cxredge.errors import DataError
+from cxredge.train.checkpoint import LAST
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films, name_of
@@ -41,12 +42,17 @@ def claim(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> 
     if teachers:
         said["teachers"] = [identity(teacher) for teacher in teachers]
     stored = run / "resolved.json"
-    if stored.exists() and not _same(json.loads(stored.read_text(encoding="utf-8")), said):
+    if stored.exists() and _begun(run) and not _same(json.loads(stored.read_text(encoding="utf-8")), said):
         raise DataError(
             f"{run} holds a run of another recipe or other films; choose another --output or remove that folder"
         )
     stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
     write_splits(run, films)
+
+
+def _begun(run: Path) -> bool:
+    """Whether there is anything to lose: a run that failed before its first checkpoint may be corrected and started again."""
+    return any((run / name).exists() for name in (LAST, "metrics.csv", "model.safetensors", "run.json"))
 
 
 def write_splits(run: Path, films: Films) -> None:
@@ -111,6 +117,7 @@ def describe(
         "split_seed": recipe.split_seed,
         "seed": recipe.seed,
         "uncertain": recipe.uncertain,
+        "metadata": recipe.metadata,
         "epochs": recipe.epochs,
         "epochs_run": epochs[0],
         "kept_epoch": epochs[1],
@@ -154,21 +161,27 @@ class Log:
             self.board.add_scalar("step/learning_rate", rate, number)
 
     def epoch(
-        self, epoch: int, step: int, loss: float, rate: float, seconds: float, scores: dict[str, float]
+        self, epoch: int, step: int, loss: float, rate: float, seconds: float, scores: dict[str, float],
+        with_metadata: float | None = None,
     ) -> None:  # fmt: skip
-        """One epoch, counted from 1, on the disk when this returns. step: the number of its last step."""
+        """One epoch, counted from 1, on the disk when this returns. step: the number of its last step.
+
+        scores: AUROC per finding; with_metadata: their mean with age, sex and view, where the network takes them.
+        """
+        # No column of its own where there is nothing to say: a log goes on in the form it was begun in.
+        beside = {} if with_metadata is None else {"mean_with_metadata": with_metadata}
         new = not self._table.exists() or not self._table.stat().st_size
         with self._table.open("a", newline="", encoding="utf-8") as out:
             rows = csv.writer(out)
             if new:
-                rows.writerow(["epoch", "loss", "learning_rate", "seconds", *scores])
-            told = [f"{value:.5f}" for value in scores.values()]
+                rows.writerow(["epoch", "loss", "learning_rate", "seconds", *scores, *beside])
+            told = [f"{value:.5f}" for value in (*scores.values(), *beside.values())]
             rows.writerow([epoch, f"{loss:.5f}", f"{rate:.3e}", f"{seconds:.1f}", *told])
             out.flush()
             os.fsync(out.fileno())
         if self.board is not None:
             self.board.add_scalar("epoch/loss", loss, step)
-            for finding, value in {**scores, "mean": mean_auroc(scores)}.items():
+            for finding, value in {**scores, "mean": mean_auroc(scores), **beside}.items():
                 if not math.isnan(value):
                     self.board.add_scalar(f"validation_auroc/{finding}", value, step)
             self.board.flush()

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import CxredgeError, FilmFailedError, FilmRefusedError
 from cxredge.imaging import Film, Preprocessing, read_film
-from cxredge.runtimes import Outputs, Session
+from cxredge.runtimes import MetadataSession, Outputs, Session
 from cxredge.train.engine import open_engine
 from cxredge.train.subject import Subject
 
@@ -49,30 +50,48 @@ def score(
     runtime: str,
     *,
     threads: int = 1,
+    metadata: NDArray[np.float32] | None = None,
     look: Look | None = None,
     tick: Tick | None = None,
 ) -> Scores:
     """Score films with a model on an engine. look: called with each film's row, pixels and outputs.
 
-    Raises RuntimeMissingError, and CxredgeError when the model does not keep the network's contract.
+    metadata: of the films, float32 [N, 6], see `train.metadata`; None: the films alone. Raises RuntimeMissingError, and
+    CxredgeError when the model does not keep the network's contract, or takes no metadata where some is given.
     """
     with tempfile.TemporaryDirectory() as scratch:
         session = open_engine(subject.path, runtime, threads, Path(scratch))
         try:
-            return _score(subject, files, session, look, tick)
+            return _score(subject, files, _reader(subject, session, runtime, metadata), look, tick)
         finally:
             session.close()
 
 
+def _reader(
+    subject: Subject, session: Session, runtime: str, metadata: NDArray[np.float32] | None
+) -> Callable[[int, NDArray[np.uint8]], Outputs]:
+    """What gives the outputs for a film, by its row and its pixels, uint8 [1, 1, H, W]."""
+    if metadata is None:
+        return lambda _, image: session.run(image)
+    if not getattr(session, "takes_metadata", False):
+        raise CxredgeError(
+            f"{subject.name} takes no age, sex or view in {runtime}: only what was trained with `metadata = true` does, in PyTorch"
+            " and ONNX Runtime; leave --metadata out"
+        )
+    taking = cast(MetadataSession, session)
+    return lambda row, image: taking.run(image, metadata[row : row + 1])
+
+
 def _score(
-    subject: Subject, files: Sequence[Path], session: Session, look: Look | None, tick: Tick | None
+    subject: Subject, files: Sequence[Path], run: Callable[[int, NDArray[np.uint8]], Outputs],
+    look: Look | None, tick: Tick | None,
 ) -> Scores:  # fmt: skip
     logits = np.full((len(files), len(subject.findings)), np.nan)
     far = np.full(len(files), np.nan)
     unread = {}
     for row, film in read_ahead(files, subject.preprocessing):
         if isinstance(film, Film):
-            outputs = session.run(film.image[None])
+            outputs = run(row, film.image[None])
             if outputs.logits.shape != (1, len(subject.findings)):
                 raise CxredgeError(
                     f"{subject.path}: gives logits of shape {outputs.logits.shape}, expected (1, {len(subject.findings)});"

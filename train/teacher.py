@@ -16,6 +16,7 @@ from cxredge.bundle import open_bundle
 from cxredge.bundle.bundle import MANIFEST, sha256_of, shipped_names
 from cxredge.errors import DataError
 from cxredge.imaging import Preprocessing
+from cxredge.train.attention import WithMaps
 from cxredge.train.bundled import network_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe
@@ -32,12 +33,21 @@ class Teacher:
     @torch.no_grad()
     def logits(self, image: Tensor) -> Tensor:
         """Logits, float [N, L]. image: uint8 [N, 1, H, W], brought to the teacher's own size."""
+        return self.network(self._sized(image)).float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def logits_and_cams(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, float [N, L], and class activation maps, float [N, L, h, w], of the same images in one pass."""
+        logits, cams = WithMaps(self.network)(self._sized(image))
+        return logits.float(), cams.float()
+
+    def _sized(self, image: Tensor) -> Tensor:
         if image.shape[-1] != self.size:
             resized = torch.nn.functional.interpolate(
                 image.float(), (self.size, self.size), mode="bilinear", antialias=True
             )
             image = resized.round().clamp(0, 255).to(torch.uint8)
-        return self.network(image).float()  # type: ignore[no-any-return]
+        return image
 
 
 def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Recipe, device: torch.device) -> Teacher:
@@ -111,7 +121,11 @@ def open_bundled(
         str(source): int(((films.sources == source) & (films.splits == "validation")).sum())
         for source in sorted(set(films.sources))
     }
-    then = {source: counts["validation"] for source, counts in made.films.items()}
+    # A source of training films only, labelled or not, validates nothing.
+    now, then = (
+        {source: n for source, n in counts.items() if n}
+        for counts in (now, {source: splits["validation"] for source, splits in made.films.items()})
+    )
     carved = (made.recipe.get("validation_share"), split_seed_of(made.recipe))
     if carved != carved_by or now != then:
         raise DataError(

@@ -38,7 +38,14 @@ class Tuned:
 
 
 def tune(
-    recipe: Recipe, data: Sequence[Path], run: Path, *, trials: int, cache: Path, teachers: Sequence[Path] = ()
+    recipe: Recipe,
+    data: Sequence[Path],
+    run: Path,
+    *,
+    trials: int,
+    cache: Path,
+    teachers: Sequence[Path] = (),
+    unlabelled: Sequence[Path] = (),
 ) -> Tuned:
     """Search learning rate, weight decay, dropout, EMA decay and loss around a recipe, `trials` in all, and write the best.
 
@@ -74,7 +81,9 @@ def tune(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        fitted = fit(tried, data, _folder(run, trial.params), cache=cache, teachers=teachers, watch=watch)
+        fitted = fit(
+            tried, data, _folder(run, trial.params), cache=cache, teachers=teachers, unlabelled=unlabelled, watch=watch
+        )
         return mean_auroc(fitted.validation)
 
     while (missing := trials - len(_ended(study))) > 0:

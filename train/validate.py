@@ -58,5 +58,7 @@ def means_by_source(films: Films, scores: dict[str, float]) -> str:
     for source in sorted(set(films.sources)):
         labelled = ~np.isnan(films.labels[films.sources == source]).all(0)
         own = {f: scores[f] for f, has in zip(films.findings, labelled, strict=True) if has}
+        if not own:
+            continue
         parts.append(f"{source} {mean_auroc(own):.4f}")
     return ", ".join(parts)

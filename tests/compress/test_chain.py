@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from house import FILMS, Cli
+from house import EXAMPLES, FILMS, Cli
 
 from cxredge.bundle import Bundle, open_bundle
+from cxredge.compress.channels import count
 from cxredge.compress.graphs import Graph, Graphs
-from cxredge.compress.prune import count, prune
+from cxredge.compress.prune import prune, weighed
 from cxredge.compress.recipe import read_recipe
 from cxredge.devices import read_profile
 from cxredge.errors import CxredgeError, RecipeError
@@ -22,6 +23,7 @@ name = "small"
 title = "Small"
 version = "0"
 source = "kermany"
+findings = ["Paediatric_Pneumonia", "Paediatric_Bacterial"]
 urgent = ["Paediatric_Pneumonia"]
 gate_films = 16
 gate_components = 4
@@ -35,10 +37,13 @@ STEPS = """
 do = "prune"
 macs = 0.6
 films = 16
+sensitivity = 8
 
 [[steps]]
 do = "finetune"
-training = { epochs = 1, batch_size = 8 }
+teachers = ["parent"]
+training = { epochs = 1, batch_size = 8, cam_weight = 1.0 }
+unlabelled = ["unlabelled.csv"]
 
 [quantization_aware]
 epochs = 1
@@ -56,6 +61,9 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
         'weights = "none"\nsize = 64\nvalidation_share = 0.35\nepochs = 1\nbatch_size = 8\n'
     )
     (tmp_path / "chain.toml").write_text(BUNDLE + STEPS)
+    # Films that no table labels, for the teacher to tell of.
+    samples = sorted(EXAMPLES.glob("*.jp*g"))
+    (tmp_path / "unlabelled.csv").write_text("file\n" + "".join(f"{file}\n" for file in samples))
     assert cli("train", *DATA, "--recipe", "train.toml", "-o", "run").returncode == 0
     words = ("compress", "run", *DATA, "--recipe", "chain.toml", "-o", "small")
     made = cli(*words)
@@ -84,8 +92,17 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     assert set(between) == {"ONNX Runtime and OpenVINO", "torch, rounding simulated, and ONNX Runtime"}
     assert all(each["mean_probability"] < 0.02 for each in between.values())
     assert len(said["furthest_apart"]) == 8
+    (scanned,) = said["sensitivity"]
+    assert scanned["step"] == "prune"
+    assert {probe["group"] for probe in scanned["probes"]} >= {"features.18.0", "features.1.conv.0.0"}
+    assert all(0 < probe["macs"] < 0.6 and probe["moved"] >= 0 for probe in scanned["probes"])
+    (learned_on,) = (tmp_path / "runs" / "cache" / "steps").glob("2-finetune-*")
+    assert json.loads((learned_on / "run.json").read_text())["sources"]["unlabelled-unlabelled"] == {
+        "train": len(samples), "validation": 0,
+    }  # fmt: skip
     page = (tmp_path / "small-report" / "compression.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
+    assert "What each group of channels costs" in page
     assert "data:image/jpeg;base64," in page
 
     # Again: every step is found done, the rounding alone is trained anew.
@@ -103,6 +120,7 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
 
 
 def _carries_parent_and_pruned_network(bundle: Bundle) -> None:
+    assert bundle.manifest.names == ("Paediatric_Pneumonia", "Paediatric_Bacterial")
     assert bundle.full_model is not None
     assert bundle.float_model == bundle.folder / "model.float.onnx"
     sizes = [file.stat().st_size for file in (bundle.full_model, bundle.float_model, bundle.model)]
@@ -127,7 +145,7 @@ def test_channels_leave_until_the_multiplications_asked_for_are_left(architectur
     films = rng.integers(0, 256, (8, 1, 64, 64), dtype=np.uint8)
     labels = rng.integers(0, 2, (8, 3)).astype(np.float32)
     labels[:4, 1] = np.nan
-    cut = prune(network, films, labels, importance=importance, macs=0.7)  # type: ignore[arg-type]
+    cut = prune(network, weighed(network, films, labels, importance), 64, macs=0.7)  # type: ignore[arg-type]
     whole, left = count(network, 64), count(cut, 64)
     assert 0.6 * whole[0] < left[0] <= 0.7 * whole[0]
     assert left[1] < whole[1]
@@ -141,7 +159,8 @@ def test_a_pruned_network_is_read_back_as_it_was(network: FilmNetwork, tmp_path:
     from safetensors.torch import save_file
 
     films = np.random.default_rng(0).integers(0, 256, (8, 1, 64, 64), dtype=np.uint8)
-    cut = prune(network, films, np.zeros((8, 3), np.float32), importance="group-norm", macs=0.5)
+    groups = weighed(network, films, np.zeros((8, 3), np.float32), "group-norm")
+    cut = prune(network, groups, 64, macs=0.5)
     save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, tmp_path / "model.safetensors")
     (tmp_path / "run.json").write_text(json.dumps({"architecture": "mobilenet_v2", "findings": ["a", "b", "c"]}))
     read, _ = load_network(tmp_path)
@@ -151,10 +170,11 @@ def test_a_pruned_network_is_read_back_as_it_was(network: FilmNetwork, tmp_path:
 
 def test_a_latency_is_what_the_engine_takes(network: FilmNetwork) -> None:
     films = np.zeros((8, 1, 64, 64), np.uint8)
-    cut = prune(network, films, np.zeros((8, 3), np.float32), importance="group-norm", latency=0.7)
+    groups = weighed(network, films, np.zeros((8, 3), np.float32), "group-norm")
+    cut = prune(network, groups, 64, latency=0.7)
     assert count(cut, 64)[0] < 0.95 * count(network, 64)[0]
     with pytest.raises(CxredgeError, match="would lose more than"):
-        prune(network, films, np.zeros((8, 3), np.float32), importance="group-norm", macs=0.001)
+        prune(network, groups, 64, macs=0.001)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,12 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     absent = cli("compress", "run", *data, "--recipe", "absent.toml", "-o", "other")
     assert absent.returncode == 2
     assert "no train films in the data given" in absent.stderr
+    # Before anything is trained, not after.
+    (tmp_path / "other.toml").write_text(RECIPE.replace('source = "kermany"', 'source = "chestxray14"'))
+    few = cli("compress", "run", *data, "--recipe", "other.toml", "-o", "other")
+    assert few.returncode == 2
+    assert "films must hold some with and some without it" in few.stderr
+    assert "`findings`" in few.stderr
     into_a_folder_of_films = cli("compress", "run", *data, "--recipe", "small.toml", "-o", tmp_path / "run")
     assert into_a_folder_of_films.returncode == 2
     assert "is not a bundle" in into_a_folder_of_films.stderr
@@ -125,7 +131,6 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     once, twice = _kernels(bundle.full_model)[:-1], _kernels(second.full_model)[:-1]
     assert len(once) == 52
     assert all(np.allclose(a, b, rtol=2e-3, atol=1e-6) for a, b in zip(once, twice, strict=True))
-    (tmp_path / "other.toml").write_text(RECIPE.replace('source = "kermany"', 'source = "chestxray14"'))
     unknown = cli("compress", "small", *data, "--recipe", "other.toml", "-o", "none")
     assert unknown.returncode == 2
     assert "small knows nothing of Atelectasis" in unknown.stderr

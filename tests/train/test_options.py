@@ -88,6 +88,19 @@ def test_a_run_begun_by_a_version_without_split_seed_goes_on(cache: Path, tmp_pa
         fit(SMALL.model_copy(update={"seed": 5}), DATA, run, cache=cache)
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(cache: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match="no such weights"):
+        fit(SMALL.model_copy(update={"weights": "absent.safetensors", "seed": 3}), DATA, run, cache=cache)
+    assert {file.name for file in run.iterdir()} == {"resolved.json", "splits.csv"}
+    fit(SMALL, DATA, run, cache=cache)
+    assert json.loads((run / "resolved.json").read_text())["recipe"] == SMALL.model_dump()
+    # Once there is something to lose it stays refused.
+    with pytest.raises(DataError, match="another recipe or other films"):
+        fit(SMALL.model_copy(update={"seed": 5}), DATA, run, cache=cache)
+    assert json.loads((run / "resolved.json").read_text())["recipe"]["seed"] == SMALL.seed
+
+
 def test_the_data_hash_tells_other_labels_and_splits_but_not_another_order() -> None:
     films = read_source(FILMS / "chest_xray")
     labels, splits_ = films.labels.copy(), films.splits.copy()

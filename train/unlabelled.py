@@ -1,0 +1,57 @@
+"""Films that nobody has labelled: a teacher can tell a student about them all the same (Hinton et al. 2015, section 4)."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cxredge.errors import DataError
+from cxredge.train.sources import PICTURES, Films, join
+
+
+def add_unlabelled(films: Films, where: Sequence[Path]) -> Films:
+    """The films of a training with further training films behind them, every label of which is unknown (nan).
+
+    where: folders of pictures, however deep, or tables (.csv) with a column `file`, relative to the table; other columns are not
+    read. None becomes a validation film. Raises DataError where there is no film, or one that `films` holds already: a test film
+    would be learned from.
+    """
+    held = {file.resolve() for file in films.files}
+    blocks = [films]
+    for path in where:
+        files = _pictures(path)
+        if not files:
+            raise DataError(f"{path}: no films; give a folder of pictures, or a table (.csv) with a column `file`")
+        if doubled := [file for file in files if file.resolve() in held]:
+            raise DataError(
+                f"{path}: {len(doubled)} of its films are in the labelled data already ({doubled[0].name} first), whose test and"
+                " validation films may not be learned from; leave them out"
+            )
+        held |= {file.resolve() for file in files}
+        name = f"unlabelled-{path.stem}"
+        blocks.append(
+            Films(
+                tuple(files),
+                np.array([f"{name}/{file}" for file in files]),
+                np.full(len(files), name),
+                np.full(len(files), "train"),
+                films.findings,
+                np.full((len(files), len(films.findings)), np.nan, np.float32),
+            )
+        )
+    return join(blocks)
+
+
+def _pictures(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            named = [(row.get("file") or "").strip().replace("\\", "/") for row in csv.DictReader(lines)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: neither a folder nor a table that can be read ({error})") from None
+    files = [path.parent / name for name in dict.fromkeys(named) if name]
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"{path}: {missing[0]} is not there")
+    return files
