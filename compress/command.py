@@ -28,8 +28,8 @@ def compress_command(
     recipe: Annotated[
         str,
         typer.Option(
-            help="A shipped recipe's name (chestxray14, paediatric-pneumonia, or default to try the tools out) or the path of a"
-            " .toml file."
+            help="A shipped recipe's name (chestxray14, chestxray14-small, paediatric-pneumonia, or default to try the tools out)"
+            " or the path of a .toml file."
         ),
     ] = "chestxray14",
     report: Annotated[

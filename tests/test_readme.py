@@ -5,6 +5,7 @@ import re
 
 from house import ROOT
 
+from cxredge.benchmarks.reference import read_reference
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.cli import VERBS
 
@@ -71,8 +72,37 @@ def measured_of_children(children: Bundle) -> list[str]:
     ]
 
 
+def measured_of_small(small: Bundle) -> list[str]:
+    """The rows of the README's table of the pruned model."""
+    accuracy = small.manifest.accuracy
+    full, compressed, drift = accuracy.full, accuracy.compressed, accuracy.drift
+    reference = read_reference()
+    found = json.loads((RESULTS / "benchmark-chestxray14.json").read_text(encoding="utf-8"))
+    middle = {
+        (row["model"], row["runtime"]): row["engine_only"]["p50"]
+        for row in found["measured"]
+        if row["threads"] == row["batch"] == 1
+    }
+    assert small.model_sha256 in {model["sha256"] for model in found["models"]}
+    times = [
+        middle["chestxray14", engine] / middle[small.manifest.name, engine] for engine in ("onnxruntime", "openvino")
+    ]
+    return [
+        f"| model file; multiplications of the unpruned network's | {small.model.stat().st_size / 1e6:.2f} MB;"
+        f" {100 * reference[small.manifest.name].macs / reference['chestxray14'].macs:.0f} % |",
+        f"| engine alone against `chestxray14`, ONNX Runtime, OpenVINO | {times[0]:.2f}, {times[1]:.2f} times as fast |",
+        f"| mean AUROC, INT8; unpruned full-precision parent | {compressed.value:.3f} ({compressed.low:.3f}-{compressed.high:.3f});"
+        f" {full.value:.3f} |",
+        f"| drift from that parent, paired | {drift.value:+.4f} ({drift.low:+.4f} to {drift.high:+.4f}) |",
+        f"| flags that flip between these two | {100 * accuracy.flipped:.1f} % |",
+    ]
+
+
 def test_the_tables_of_measured_numbers_are_those_that_were_measured(bundle: Bundle) -> None:
-    for row in measured(bundle) + measured_of_children(open_bundle("paediatric-pneumonia")):
+    others = measured_of_children(open_bundle("paediatric-pneumonia")) + measured_of_small(
+        open_bundle("chestxray14-small")
+    )
+    for row in measured(bundle) + others:
         assert row in README
 
 

@@ -93,7 +93,7 @@ def test_shipped_models_are_whole_and_small() -> None:
 def test_the_shipped_default_is_no_worse_than_when_it_was_shipped(bundle: Bundle) -> None:
     accuracy = bundle.manifest.accuracy
     assert len(bundle.manifest.findings) == 14
-    assert accuracy.compressed.value >= 0.7185
+    assert accuracy.compressed.value >= 0.72
     assert accuracy.drift.value >= -0.010
     assert accuracy.drift.value == pytest.approx(accuracy.compressed.value - accuracy.full.value, abs=1e-9)
     mean = np.mean([finding.test_auroc.value for finding in bundle.manifest.findings])
