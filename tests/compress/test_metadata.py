@@ -28,8 +28,11 @@ population = "Children of 1-5 years."
 licence = "CC BY 4.0"
 [sources]
 films = "Twenty-four films."
+[quantization_aware]
+epochs = 1
+batch_size = 8
+calibration_films = 8
 """
-AWARE = "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\n"
 # A woman of fifty, PA.
 TOLD = np.array([[1, 0.5, 1, 0, 1, 0]], np.float32)
 
@@ -38,36 +41,34 @@ def test_a_run_with_metadata_becomes_a_bundle_that_takes_it_and_does_without(cli
     (tmp_path / "train.toml").write_text(
         'weights = "none"\nsize = 64\nvalidation_share = 0.35\nepochs = 1\nbatch_size = 8\nmetadata = true\n'
     )
-    (tmp_path / "small.toml").write_text(RECIPE)
-    (tmp_path / "aware.toml").write_text(RECIPE + AWARE)
+    (tmp_path / "aware.toml").write_text(RECIPE)
     _with_facts(tmp_path / "films.csv")
     data = ["--data", "films.csv"]
     assert cli("train", *data, "--recipe", "train.toml", "-o", "run").returncode == 0
-    for recipe in ("small", "aware"):
-        made = cli("compress", "run", *data, "--recipe", f"{recipe}.toml", "-o", recipe)
-        assert made.returncode == 0, made.stderr
-        bundle = open_bundle(tmp_path / recipe)
-        assert bundle.manifest.training.recipe["metadata"] is True
-        assert bundle.full_model is not None
-        with np.load(bundle.reference) as stored:
-            images, expected = stored["images"], {bundle.model: stored["logits"], bundle.full_model: stored["full"]}
-        for graph, logits in expected.items():
-            session = runtime("onnxruntime").load(Artifact("onnxruntime", graph), 1)
-            assert session.takes_metadata
-            alone, told = session.run(images), session.run(images, TOLD)
-            np.testing.assert_allclose(alone.logits, logits, atol=1e-5)
-            np.testing.assert_array_equal(alone.cam, told.cam)
-            moved = told.logits - alone.logits
-            # The same for every film, and not nothing.
-            assert np.ptp(moved, axis=0).max() < 1e-5
-            assert np.abs(moved).max() > 1e-4
-            if graph == bundle.full_model:
-                # Trained on from, or compressed again, a bundle keeps it.
-                branch = network_of(bundle, bundle.manifest.names, images).metadata
-                assert branch is not None
-                np.testing.assert_allclose(branch(torch.from_numpy(TOLD)).detach().numpy()[0], moved[0], atol=1e-4)
-            there = runtime("openvino").load(Artifact("openvino", graph), 1).run(images)
-            np.testing.assert_allclose(there.logits, alone.logits, atol=0.2)
+    made = cli("compress", "run", *data, "--recipe", "aware.toml", "-o", "aware")
+    assert made.returncode == 0, made.stderr
+    bundle = open_bundle(tmp_path / "aware")
+    assert bundle.manifest.training.recipe["metadata"] is True
+    assert bundle.full_model is not None
+    with np.load(bundle.reference) as stored:
+        images, expected = stored["images"], {bundle.model: stored["logits"], bundle.full_model: stored["full"]}
+    for graph, logits in expected.items():
+        session = runtime("onnxruntime").load(Artifact("onnxruntime", graph), 1)
+        assert session.takes_metadata
+        alone, told = session.run(images), session.run(images, TOLD)
+        np.testing.assert_allclose(alone.logits, logits, atol=1e-5)
+        np.testing.assert_array_equal(alone.cam, told.cam)
+        moved = told.logits - alone.logits
+        # The same for every film, and not nothing.
+        assert np.ptp(moved, axis=0).max() < 1e-5
+        assert np.abs(moved).max() > 1e-4
+        if graph == bundle.full_model:
+            # Trained on from, or compressed again, a bundle keeps it.
+            branch = network_of(bundle, bundle.manifest.names, images).metadata
+            assert branch is not None
+            np.testing.assert_allclose(branch(torch.from_numpy(TOLD)).detach().numpy()[0], moved[0], atol=1e-4)
+        there = runtime("openvino").load(Artifact("openvino", graph), 1).run(images)
+        np.testing.assert_allclose(there.logits, alone.logits, atol=0.2)
     scanned = cli("scan", FILMS / "chest_xray" / "test", "--model", "aware", "--output", "out")
     assert scanned.returncode == 0, scanned.stderr
     words = ("evaluate", "aware", *data, "--split", "all", "--examples", "0", "-o", "told", "--metadata")
