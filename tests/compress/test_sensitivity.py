@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from untrained import patches, untrained
 
 from cxredge.compress.channels import Group, count, without
 from cxredge.compress.prune import AT_MOST, prune, weighed
@@ -15,20 +16,16 @@ from cxredge.train.network import FilmNetwork
 
 @pytest.fixture(scope="module")
 def films() -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (8, 1, 64, 64), dtype=np.uint8)
+    return patches(8)
 
 
 @pytest.fixture(scope="module")
-def network(films: NDArray[np.uint8]) -> FilmNetwork:
-    torch.manual_seed(0)
-    network = FilmNetwork("mobilenet_v2", 3)
+def network() -> FilmNetwork:
+    network = untrained(3)
     with torch.no_grad():
-        # Batch norms must have seen something: with none, an untrained network's activations die out.
-        for _ in range(30):
-            network(torch.from_numpy(films))
         # A finding that the network does not know, as one read from a bundle has.
         network.head.bias[1] = torch.nan  # type: ignore[index]
-    return network.eval()
+    return network
 
 
 @pytest.fixture(scope="module")
