@@ -17,6 +17,7 @@ from cxredge.imaging.overlay import heat_maps, thumbnail
 from cxredge.imaging.peak import strongest
 from cxredge.metrics import Floats, Interval, wilson
 from cxredge.runtimes import Outputs
+from cxredge.train.against import Against, compare_with
 from cxredge.train.engine import engine_version
 from cxredge.train.facts import Box, read_boxes, read_facts
 from cxredge.train.judge import Group, Judged, Pointing, judge_finding, mean_auroc, subgroups, youden_thresholds
@@ -35,6 +36,7 @@ class Evaluation:
 
     mean_auroc: over the findings with both kinds of film, 95 % interval by bootstrap over patients.
     refused: share of these films that the model's own gate would refuse; they are scored here all the same.
+    against: how far it is from another model on the same films, where one was given.
     """
 
     date: str
@@ -50,6 +52,7 @@ class Evaluation:
     pointing: list[Pointing]
     refused: Interval | None
     unread: list[str]
+    against: Against | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ class Example:
 
 def evaluate(
     subject: Subject, data: Sequence[Path], *, split: str = "test", runtime: str = "onnxruntime", threads: int = 1,
-    metadata: bool = False, samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
+    metadata: bool = False, against: Subject | None = None, samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
 ) -> tuple[Evaluation, list[Example]]:  # fmt: skip
     """Evaluate a model on the official test films of data sets, or on another split.
 
     metadata: give the model age, sex and view from the tables, where it takes them; without, it is measured as a scan uses it.
+    against: another model, to tell the paired difference from; it is given the films alone.
     examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
     """
     run = subject.path if subject.kind == "run" else None
@@ -93,6 +97,9 @@ def evaluate(
         for i, name in enumerate(films.findings)
     ]
     facts = read_facts(data, films.take(read))
+    compared = None
+    if against is not None:
+        compared = compare_with(against, subject, films, scores, runtime, threads=threads, samples=samples, tick=tick)
     found = Evaluation(
         date=date.today().isoformat(),
         cxredge=__version__,
@@ -114,6 +121,7 @@ def evaluate(
         pointing=_pointing(films, boxes, peaks),
         refused=_refused(scores, subject),
         unread=list(scores.unread.values()),
+        against=compared,
     )  # fmt: skip
     chosen = _choose(labels, told, read, thresholds, examples) if thresholds else []
     return found, _pictures(chosen, films, told, boxes, subject, columns, runtime, threads, given)

@@ -13,7 +13,7 @@ from rich.table import Table
 from cxredge.errors import OutputError
 from cxredge.runtimes import MODULES
 from cxredge.train.evaluate import Evaluation, evaluate
-from cxredge.train.page import interval, write_evaluation
+from cxredge.train.page import change, interval, write_evaluation
 from cxredge.train.subject import RUN_RUNTIME, open_subject
 from cxredge.train.tables import SPLITS
 
@@ -43,6 +43,13 @@ def evaluate_command(
             help="For a lone ONNX file: the bundle whose findings and preprocessing it shares.", show_default=False
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model, given as the first: say how far the two are apart on the same films.",
+            show_default=False,
+        ),
+    ] = None,
     metadata: Annotated[
         bool,
         typer.Option(
@@ -60,16 +67,19 @@ def evaluate_command(
     may hold `patient`, `split`, `age`, `sex`, `view`.
 
     Example: `cxredge evaluate chestxray14 --data data/chestxray14 -o evaluation`
+
+    Is it better than what I have? `cxredge evaluate runs/mine --against chestxray14 --data data/chestxray14 --split validation`
     """
     if split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
     subject = open_subject(model, like=like)
+    other = open_subject(against, like=like) if against is not None else None
     engine = runtime or (RUN_RUNTIME if subject.kind == "run" else "onnxruntime")
     screen = Console(stderr=True)
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("Reading films", total=None)
         found, films = evaluate(
-            subject, data, split=split, runtime=engine, threads=threads, metadata=metadata, examples=examples,
+            subject, data, split=split, runtime=engine, threads=threads, metadata=metadata, against=other, examples=examples,
             tick=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     try:
@@ -82,7 +92,11 @@ def evaluate_command(
 
 
 def _show(found: Evaluation, output: Path) -> None:
+    other = found.against
+    apart = {one.finding: one.auroc for one in other.findings} if other else {}
     table = Table("finding", "with it", "AUROC", "sensitivity", "specificity")
+    if other:
+        table.add_column(f"AUROC minus {other.model['name']}'s")
     for one in found.findings:
         point = one.at_point
         table.add_row(
@@ -91,10 +105,17 @@ def _show(found: Evaluation, output: Path) -> None:
             interval(one.auroc),
             interval(point.sensitivity if point else None),
             interval(point.specificity if point else None),
+            *([change(apart[one.finding]) if one.finding in apart else "\N{EN DASH}"] if other else []),
         )
     console = Console()
     console.print(table)
     if found.unread:
         console.print(f"{len(found.unread)} films could not be read, {found.unread[0]}", markup=False, soft_wrap=True)
     console.print(f"Mean AUROC {interval(found.mean_auroc)}, {found.data['films']} films, {found.runtime}")
+    if other:
+        console.print(
+            f"Mean AUROC minus that of {other.model['name']}: {change(other.mean_auroc)}, over {len(other.findings)} findings,"
+            f" {other.films} films, paired",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     console.print(f"Open [bold]{output / 'evaluation.html'}[/bold]", soft_wrap=True)

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from cxredge.metrics import Interval
 from cxredge.train import plots
+from cxredge.train.against import Against
 from cxredge.train.evaluate import Evaluation, Example
 
 if TYPE_CHECKING:
@@ -79,5 +80,16 @@ def write_evaluation(found: Evaluation, examples: list[Example], out: Path) -> N
             for axis in dict.fromkeys(group.axis for group in found.subgroups)
         ],
         pointing=plots.pointing_bars(found.pointing) if found.pointing else "",
+        apart=_apart(found.against) if found.against else "",
     )  # fmt: skip
     out.write_text(html, encoding="utf-8")
+
+
+def _apart(against: Against) -> str:
+    """The differences from another model, rarest finding first."""
+    rows: list[tuple[str, Interval | None]] = [
+        (f"{plots.readable(one.finding)} ({one.positives} of {one.films})", one.auroc)
+        for one in sorted(against.findings, key=lambda one: one.positives)
+    ]
+    label = f"AUROC minus {against.model['name']}'s, 95 % interval"
+    return plots.forest([*rows, ("mean", against.mean_auroc)], label, zero=True)

@@ -54,7 +54,8 @@ def scored() -> tuple[np.ndarray, np.ndarray]:
 def test_a_shipped_model_is_evaluated_from_the_command_line_without_torch(
     cli: Cli, table: Path, tmp_path: Path
 ) -> None:
-    run = cli("evaluate", "chestxray14", "--data", table, "-o", "out", python=("-X", "importtime"))
+    command = ("evaluate", "chestxray14", "--against", "chestxray14-small", "--data", table, "-o", "out")
+    run = cli(*command, python=("-X", "importtime"))
     assert run.returncode == 0, run.stderr[-2000:]
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in run.stderr.splitlines() if "|" in line}
     assert "matplotlib" in loaded
@@ -71,6 +72,27 @@ def test_a_shipped_model_is_evaluated_from_the_command_line_without_torch(
     assert page.count("<svg") >= 4
     assert "data:image/jpeg" in page
     assert "could not be read" in page
+    apart = told["against"]
+    assert apart["model"]["name"] == "chestxray14-small"
+    assert apart["films"] == 24
+    assert [one["finding"] for one in apart["findings"]] == ["Effusion", "Hernia"]
+    assert "Against chestxray14-small" in page
+    assert f"{apart['mean_auroc']['value']:+.4f}".replace("-", "\N{MINUS SIGN}") in run.stdout
+
+
+def test_two_models_are_apart_by_what_their_areas_differ(table: Path) -> None:
+    one, other, child = (open_subject(name) for name in ("chestxray14", "chestxray14-small", "paediatric-pneumonia"))
+    found, _ = evaluate(one, [table], against=other, samples=50, examples=0)
+    alone, _ = evaluate(other, [table], samples=50, examples=0)
+    assert found.against is not None
+    for apart, ours, theirs in zip(found.against.findings, found.findings, alone.findings, strict=True):
+        assert ours.auroc is not None
+        assert theirs.auroc is not None
+        assert apart.auroc.value == pytest.approx(ours.auroc.value - theirs.auroc.value)
+        assert apart.auroc.low < apart.auroc.value < apart.auroc.high
+    assert found.against.mean_auroc.value == pytest.approx(found.mean_auroc.value - alone.mean_auroc.value)
+    with pytest.raises(DataError, match="chestxray14 and paediatric-pneumonia share no finding"):
+        evaluate(one, [table], against=child, samples=50, examples=0)
 
 
 def test_the_figures_are_those_of_the_films(table: Path, bundle: Bundle) -> None:
