@@ -70,16 +70,18 @@ class Example:
 
 def evaluate(
     subject: Subject, data: Sequence[Path], *, split: str = "test", runtime: str = "onnxruntime", threads: int = 1,
-    metadata: bool = False, against: Subject | None = None, samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
+    metadata: bool = False, against: Subject | None = None, splits_of: Path | None = None,
+    samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
 ) -> tuple[Evaluation, list[Example]]:  # fmt: skip
     """Evaluate a model on the official test films of data sets, or on another split.
 
     metadata: give the model age, sex and view from the tables, where it takes them; without, it is measured as a scan uses it.
-    against: another model, to tell the paired difference from; it is given the films alone.
+    against: another model, to tell the paired difference from; it is given the films alone. splits_of: a run whose validation
+    films stand for `validation`; a run has its own.
     examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
     """
     run = subject.path if subject.kind == "run" else None
-    films, columns = matched(read_films(data, split, run=run), subject)
+    films, columns = matched(read_films(data, split, run=run or splits_of), subject)
     labels = films.labels.astype(np.float64)
     boxes, peaks = read_boxes(data), _Peaks(columns, films)
     given = encode(read_facts(data, films)) if metadata else None

@@ -50,6 +50,13 @@ def evaluate_command(
             show_default=False,
         ),
     ] = None,
+    splits_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run's folder: its validation films, for a bundle or an ONNX file that does not know them.",
+            show_default=False,
+        ),
+    ] = None,
     metadata: Annotated[
         bool,
         typer.Option(
@@ -79,7 +86,8 @@ def evaluate_command(
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("Reading films", total=None)
         found, films = evaluate(
-            subject, data, split=split, runtime=engine, threads=threads, metadata=metadata, against=other, examples=examples,
+            subject, data, split=split, runtime=engine, threads=threads, metadata=metadata, against=other,
+            splits_of=splits_of, examples=examples,
             tick=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     try:
