@@ -52,13 +52,14 @@ class Films:
 
 def report_costs(
     out: Path, title: str, source: str, graphs: Sequence[tuple[Path, Path]], stages: Sequence[Stage],
-    simulated: tuple[nn.Module, nn.Conv2d] | None, calibration: tuple[Floats, Floats], names: Sequence[str],
-    test: Films, validation: Films, files: Sequence[Path], preprocessing: Preprocessing,
+    simulated: nn.Module | None, calibration: tuple[Floats, Floats], names: Sequence[str],
+    test: Films, validation: Films, files: Sequence[Path], preprocessing: Preprocessing, *, views: int = 1,
 ) -> tuple[Step, ...]:  # fmt: skip
     """Measure every form of the network and write what compression cost; what of it the manifest keeps.
 
     graphs: a stage each, then the quantized ones; the file in 32-bit floats, whose size is told, and the one that the bundle
-    carries, which is measured. simulated: trunk and head whose rounding torch simulates. calibration: of the last graph.
+    carries, which is measured. simulated: the network's contract, whose rounding torch simulates. calibration: of the last graph.
+    views: how often a graph reads a film, 2 where its mirror image counts too.
     """
     size = preprocessing.size
     forms = []
@@ -74,7 +75,7 @@ def report_costs(
                 graph,
                 whole.stat().st_size / 1e6,
                 parameters,
-                macs if changed and number < len(stages) else None,
+                views * macs if changed and number < len(stages) else None,
                 everywhere=number == 0 or last,
             )
         )
@@ -135,7 +136,7 @@ def costs(
 
 def parities(
     rows: Sequence[tuple[Row, Floats]],
-    simulated: tuple[nn.Module, nn.Conv2d] | None,
+    simulated: nn.Module | None,
     calibration: tuple[Floats, Floats],
     test: Films,
 ) -> list[Parity]:
@@ -146,7 +147,7 @@ def parities(
     found = [parity(f"{first_name} and {name}", first, logits, test.truth, test.patients) for name, logits in others]
     if simulated is not None:
         some = slice(0, SIMULATED)
-        logits = _simulated(*simulated, test.planes[some]) * calibration[0] + calibration[1]
+        logits = _simulated(simulated, test.planes[some]) * calibration[0] + calibration[1]
         found.append(
             parity(
                 f"torch, rounding simulated, and {first_name}",
@@ -160,7 +161,7 @@ def parities(
 
 
 @torch.no_grad()
-def _simulated(trunk: nn.Module, head: nn.Conv2d, planes: NDArray[np.uint8], batch: int = 20) -> Floats:
+def _simulated(contract: nn.Module, planes: NDArray[np.uint8], batch: int = 20) -> Floats:
     parts = torch.from_numpy(np.ascontiguousarray(planes)).split(batch)
-    found: Floats = torch.cat([head(trunk(part)[1]).mean((2, 3)) for part in parts]).double().numpy()
+    found: Floats = torch.cat([contract(part)[0] for part in parts]).double().numpy()
     return found

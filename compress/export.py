@@ -1,5 +1,6 @@
 """A trained network as one ONNX graph that keeps the network's contract."""
 
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from cxredge.compress.gate import Gate
 from cxredge.compress.graph import head_node, offset_weight
@@ -37,11 +39,21 @@ class Contract(nn.Module):
 
     trunk: a `Trunk`, or the quantized form of one. Head and gate stay in float: they cost little and decide much; so does `branch`,
     where the network has one: it takes metadata, float [N, 6], and the logits are the mean of cam and its offsets.
+    mirrored: read every film and its mirror image, and give the mean of both: twice the work, for logits that follow the rounding
+    and the film's noise less.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Conv2d, gate: Gate, branch: MetadataBranch | None = None) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: nn.Conv2d,
+        gate: Gate,
+        branch: MetadataBranch | None = None,
+        *,
+        mirrored: bool = False,
+    ) -> None:
         super().__init__()
-        self.trunk, self.head, self.branch = trunk, head, branch
+        self.trunk, self.head, self.branch, self.mirrored = trunk, head, branch, mirrored
         self.register_buffer("mean", torch.from_numpy(gate.mean))
         self.register_buffer("spread", torch.from_numpy(gate.spread))
         self.register_buffer("components", torch.from_numpy(gate.components))
@@ -49,16 +61,27 @@ class Contract(nn.Module):
         self.residual = gate.residual
 
     def forward(self, image: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        if self.mirrored:
+            # In floats, since TensorRT turns no integers about.
+            image = image.float()
+            image = torch.cat([image, image.flip(3)])
         halfway, maps = self.trunk(image)
-        cam = self.head(maps)
+        cam, atypicality = self.head(maps), self._atypicality(halfway)
+        if self.mirrored:
+            both = cam.reshape(2, -1, *map(int, cam.shape[1:]))
+            cam, atypicality = (both[0] + both[1].flip(3)) / 2, atypicality.reshape(2, -1).mean(0)
         logits = cam.mean((2, 3))
         if self.branch is not None and metadata is not None:
             logits = logits + self.branch(metadata)
+        return logits, cam, atypicality
+
+    def _atypicality(self, halfway: Tensor) -> Tensor:
+        """Distance from the training films, float [N]. halfway: float [N, M, h', w']."""
         off = (halfway.mean((2, 3)) - cast(Tensor, self.mean)) / cast(Tensor, self.spread)
         along = off @ cast(Tensor, self.components)
         whitened = ((along / cast(Tensor, self.scales)) ** 2).mean(1)
         across = ((off**2).sum(1) - (along**2).sum(1)) / self.residual
-        return logits, cam, torch.sqrt(whitened + across)
+        return torch.sqrt(whitened + across)
 
 
 def head_for(network: FilmNetwork, columns: list[int]) -> nn.Conv2d:
@@ -87,18 +110,21 @@ def export(contract: Contract, size: int, out: Path) -> None:
     film = torch.zeros(1, 1, size, size, dtype=torch.uint8)
     unknown = torch.zeros(1, len(COLUMNS))
     taken = [METADATA] if contract.branch is not None else []
-    torch.onnx.export(
-        contract,
-        (film, unknown) if taken else (film,),
-        str(out),
-        input_names=["image", *taken],
-        output_names=["logits", "cam", "atypicality"],
-        # One row of metadata serves any number of films, so its axis is not theirs.
-        dynamic_axes={name: {0: "N"} for name in ("image", "logits", "cam", "atypicality")}
-        | {name: {0: "M"} for name in taken},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # All sizes but the number of films are constants, and meant to be.
+        warnings.simplefilter("ignore", TracerWarning)
+        torch.onnx.export(
+            contract,
+            (film, unknown) if taken else (film,),
+            str(out),
+            input_names=["image", *taken],
+            output_names=["logits", "cam", "atypicality"],
+            # One row of metadata serves any number of films, so its axis is not theirs.
+            dynamic_axes={name: {0: "N"} for name in ("image", "logits", "cam", "atypicality")}
+            | {name: {0: "M"} for name in taken},
+            opset_version=OPSET,
+            dynamo=False,
+        )
     if taken:
         _give_default(out, unknown.numpy())
     onnx.checker.check_model(str(out), full_check=True)

@@ -4,8 +4,9 @@ import onnx
 
 
 def head_node(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The convolution whose output is `cam`."""
-    found: onnx.NodeProto = next(node for node in model.graph.node if "cam" in node.output and node.op_type == "Conv")
+    """The convolution that makes the maps of `cam`: the last one before it."""
+    before = feeding(model, "cam")
+    found: onnx.NodeProto = [node for node in model.graph.node if node.name in before and node.op_type == "Conv"][-1]
     return found
 
 
@@ -40,6 +41,5 @@ def beside_the_network(model: onnx.ModelProto) -> list[str]:
     They cost little and decide much; squared distances overflow 16 bits.
     """
     head = head_node(model)
-    after_head = feeding(model, "logits") - feeding(model, "cam")
-    gate = feeding(model, "atypicality") - feeding(model, "cam")
-    return sorted({head.name} | after_head | gate)
+    network = feeding(model, head.input[0])
+    return sorted((feeding(model, "logits") | feeding(model, "cam") | feeding(model, "atypicality")) - network)

@@ -29,7 +29,7 @@ from cxredge.devices import read_profile
 from cxredge.runtimes import runtime
 from cxredge.train.branch import MetadataBranch
 from cxredge.train.films import augment
-from cxredge.train.network import STEM, FilmNetwork
+from cxredge.train.network import FilmNetwork
 
 # Weight of the squared logit difference beside the cross-entropy against the parent's probabilities.
 LOGIT_SHARE = 0.05
@@ -47,10 +47,9 @@ def train_quantized(
 
     planes: training films, uint8 [N, 1, H, W]; no labels are needed. Batch norms are folded first and activations are
     quantized per tensor, else ONNX Runtime fuses nothing; weights are signed, per channel, in 7 bits (see `quantize`;
-    depthwise ones in 8, their short sums cannot overflow). Starts from post-training quantization. checkpoint: file that an
-    interrupted training goes on from, removed at the end. rounded: shown the trunk and head as post-training quantization leaves
-    them. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
-    ICLR 2018.)
+    depthwise ones in 8, their short sums cannot overflow); the first `float_layers` stay in float. Starts from post-training
+    quantization. checkpoint: file that an interrupted training goes on from, removed at the end. rounded: shown the trunk and
+    head as post-training quantization leaves them. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr, ICLR 2018.)
     """
     folded = absorb_norms(network) if is_preactivated(network) else fold_batch_norms(network)
     if recipe.equalize and network.architecture == "mobilenet_v2":
@@ -101,18 +100,19 @@ def train_quantized(
 
 
 def export_int8(
-    trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path, branch: MetadataBranch | None = None
-) -> None:
+    trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path, branch: MetadataBranch | None = None, *,
+    mirrored: bool = False,
+) -> None:  # fmt: skip
     """Write the quantized trunk with head, gate and branch as a portable QDQ graph whose weights are stored in 8 bits.
 
-    Head and first convolution compute in float; the others are quantized.
+    The head computes in float too.
     """
     nncf = import_nncf()
     example = torch.zeros(1, 1, size, size, dtype=torch.uint8)
     stripped = nncf.strip(trunk.eval(), do_copy=True, example_input=example)
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch) / out.name
-        export(Contract(stripped, head, gate, branch), size, raw)
+        export(Contract(stripped, head, gate, branch, mirrored=mirrored), size, raw)
         # Exported weights are floats that were rounded; folding stores them as the integers they stand for.
         runtime("onnxruntime").compile(raw, read_profile("generic"), out.parent)
     keep_seven_bits(out)
@@ -156,7 +156,7 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             # The film comes in 8 bits: a second grid before the first convolution would only move its grey levels.
-            ignored_scope=nncf.IgnoredScope(names=[_stem(trunk, samples[0])]),
+            ignored_scope=nncf.IgnoredScope(names=_first_convolutions(trunk, samples[0], recipe.float_layers)),
             advanced_parameters=advanced.AdvancedQuantizationParameters(
                 # Feature maps leave the trunk quantized, or its last convolution would have no integer output to fuse.
                 quantize_outputs=True,
@@ -169,14 +169,14 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
     )
 
 
-def _stem(trunk: Trunk, film: Tensor) -> str:
-    """What NNCF calls the first convolution. film: uint8 [1, 1, H, W]."""
+def _first_convolutions(trunk: Trunk, film: Tensor, number: int) -> list[str]:
+    """What NNCF calls the first convolutions, in the order they run. film: uint8 [1, 1, H, W]."""
     from nncf.torch.function_hook import wrap_model
     from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
 
     graph = build_nncf_graph(wrap_model(copy.deepcopy(trunk)), film)
-    kernel = graph.get_node_by_name(f"network.features.{STEM[trunk.network.architecture]}.weight")
-    return str(graph.get_next_nodes(kernel)[0].node_name)
+    kernels = [f"{name}.weight" for name, layer in trunk.named_modules() if isinstance(layer, nn.Conv2d)][:number]
+    return [str(graph.get_next_nodes(graph.get_node_by_name(kernel))[0].node_name) for kernel in kernels]
 
 
 def _some(wanted: int, available: int) -> NDArray[np.intp]:

@@ -15,7 +15,8 @@ class QuantizationAware(BaseModel):
     """Training through the rounding, with the full-precision parent as the teacher. Rates are per optimiser step.
 
     calibration_films: training films that set the activation ranges to begin with. percentile: of the activations that a range
-    covers at each of its ends. equalize: bring the channels of a layer to like ranges first (MobileNetV2; see `equalize`).
+    covers at each of its ends. float_layers: how many of the first convolutions stay in float; `benchmarks.rounding` measures
+    what the rounding behind each costs. equalize: bring the channels of a layer to like ranges first (MobileNetV2; see `equalize`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +26,7 @@ class QuantizationAware(BaseModel):
     batch_size: Annotated[int, Field(ge=2)] = 32
     calibration_films: Annotated[int, Field(ge=8)] = 300
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    float_layers: Annotated[int, Field(ge=1)] = 1
     equalize: bool = True
 
 
@@ -38,6 +40,7 @@ class Recipe(BaseModel):
     percentile: of the activations that a range covers; the outermost ones are clipped.
     float_layers: how many of the first convolutions stay in float.
     quantization_aware: train through the rounding; without it the network is only rounded, by the three above.
+    mirrored: the bundle's graphs read each film and its mirror image and give the mean: twice the work, steadier logits.
     gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features.
     population_ages: youngest and oldest age in whole years that the model is for; without it, any.
     reference_films: validation films that the self-test carries. history: how the run came about, where its recipe does not
@@ -57,6 +60,7 @@ class Recipe(BaseModel):
     float_layers: Annotated[int, Field(ge=0)] = 3
     steps: tuple[Step, ...] = ()
     quantization_aware: QuantizationAware | None = None
+    mirrored: bool = False
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32
     reference_films: Annotated[int, Field(ge=8)] = 32

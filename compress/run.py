@@ -88,15 +88,15 @@ def compress(
         )
         gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
         head, branch = head_for(network, carried), branch_for(network, carried)
-        size = parent.preprocessing.size
+        size, mirrored = parent.preprocessing.size, recipe.mirrored
         floats = [Path(scratch) / f"stage-{i}.onnx" for i in range(len(stages) - 1)] + [fp32]
         for stage, graph in zip(stages[:-1], floats, strict=False):
             net = stage.network
             # Only the logits of these are looked at, so a gate of few films will do.
             its_gate = fit_gate(_features(net, planes[typical[: 4 * recipe.gate_components]]), recipe.gate_components)
             its_branch = branch_for(net, carried)
-            export(Contract(Trunk(net), head_for(net, carried), its_gate, its_branch), size, graph)
-        export(Contract(Trunk(network), head, gate, branch), size, fp32)
+            export(Contract(Trunk(net), head_for(net, carried), its_gate, its_branch, mirrored=mirrored), size, graph)
+        export(Contract(Trunk(network), head, gate, branch, mirrored=mirrored), size, fp32)
         int8_gate = standardized(network, gate)
         graphs = [*floats, int8]
         simulated = None
@@ -104,24 +104,28 @@ def compress(
         if recipe.quantization_aware:
             say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(taught)} films")
             rounded = Path(scratch) / "rounded.onnx"
-            simulated = train_quantized(
+            aware = train_quantized(
                 network,
                 head,
                 planes[taught],
                 recipe.quantization_aware,
                 checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
-                rounded=lambda trunk, head: export_int8(trunk, head, int8_gate, size, rounded, branch),
+                rounded=lambda trunk, head: export_int8(
+                    trunk, head, int8_gate, size, rounded, branch, mirrored=mirrored
+                ),
             )
-            export_int8(*simulated, int8_gate, size, int8, branch)
+            export_int8(*aware, int8_gate, size, int8, branch, mirrored=mirrored)
+            simulated = Contract(*aware, int8_gate, branch, mirrored=mirrored).eval()
             graphs.insert(-1, rounded)
-            left_in_float = 1
+            left_in_float = recipe.quantization_aware.float_layers
         else:
             say(f"Quantizing, {recipe.calibration_films} calibration films")
             chosen = _some(rng, taught, recipe.calibration_films)
             rounding_from = fp32
             if is_preactivated(network):
                 rounding_from = Path(scratch) / "absorbed.onnx"
-                export(Contract(Trunk(absorb_norms(network)), head, int8_gate, branch), size, rounding_from)
+                absorbed = Contract(Trunk(absorb_norms(network)), head, int8_gate, branch, mirrored=mirrored)
+                export(absorbed, size, rounding_from)
             quantize(
                 rounding_from, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers
             )
@@ -226,6 +230,7 @@ def compress(
             report, f"{recipe.title}, {recipe.version}", recipe.source, [(graph, carried_as.get(graph, graph)) for graph in graphs],
             stages, simulated, calibration, names, Films(planes[test], truth, films.patients[test]),
             Films(planes[validation], known, films.patients[validation]), [films.files[i] for i in test], parent.preprocessing,
+            views=1 + mirrored,
         )  # fmt: skip
         say("Measuring subgroups and calibration on test films, for the card")
         return recard(write_bundle(Path(scratch) / recipe.name, files, described), data, out)
@@ -260,7 +265,8 @@ def _key(run: Path, recipe: Recipe) -> str:
 
 def _compressed_how(recipe: Recipe) -> dict[str, object]:
     keys = {"quantization_aware"} if recipe.quantization_aware else {"percentile", "float_layers", "calibration_films"}
-    return recipe.model_dump(include=keys | ({"steps"} if recipe.steps else set()))
+    used = {"steps"} if recipe.steps else set()
+    return recipe.model_dump(include=keys | used | ({"mirrored"} if recipe.mirrored else set()))
 
 
 def _some(rng: np.random.Generator, rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:

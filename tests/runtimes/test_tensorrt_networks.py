@@ -19,15 +19,18 @@ SIZE = 64
 
 
 @pytest.mark.parametrize(
-    ("architecture", "halfway", "convolutions"), [("mobilenet_v2", 96, 53), ("densenet121", 512, 121)]
+    ("architecture", "halfway", "convolutions", "mirrored"),
+    [("mobilenet_v2", 96, 53, True), ("densenet121", 512, 121, False)],
 )
 def test_the_library_builds_it_and_warns_of_nothing(
-    architecture: str, halfway: int, convolutions: int, tmp_path: Path
+    architecture: str, halfway: int, convolutions: int, mirrored: bool, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     network = FilmNetwork(architecture, 3).eval()
     pooled = np.random.default_rng(0).normal(size=(64, halfway)).astype(np.float32)
-    export(Contract(Trunk(network), head_for(network, [0, 1, 2]), fit_gate(pooled, 4)), SIZE, tmp_path / "plain.onnx")
+    gate = fit_gate(pooled, 4)
+    contract = Contract(Trunk(network), head_for(network, [0, 1, 2]), gate, mirrored=mirrored)
+    export(contract, SIZE, tmp_path / "plain.onnx")
     quant_pre_process(str(tmp_path / "plain.onnx"), str(tmp_path / "folded.onnx"), skip_symbolic_shape=True)
     films = np.random.default_rng(0).integers(0, 256, (2, 1, SIZE, SIZE), dtype=np.uint8)
     quantize_symmetric(tmp_path / "folded.onnx", tmp_path / "model.onnx", films, weight_bits=8, quantize_bias=False)
