@@ -73,12 +73,12 @@ def main(
             found.append({**row.model_dump(), **told})
     if not found:
         raise DataError(f"{plan}: none of its models is here: {absent[0] if absent else 'it names none'}")
-    told = {
+    study = {
         "command": f"python -m cxredge.benchmarks.study {plan.name} --data {' --data '.join(path.name for path in data)}",
         "date": date.today().isoformat(), "cxredge": __version__, "machine": this_machine().text,
         "rows": found, "left_out": absent,
     }  # fmt: skip
-    output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    output.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
     output.with_suffix(".svg").write_text(_plot(found), encoding="utf-8")
     _show(found, absent, output)
 
