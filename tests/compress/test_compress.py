@@ -14,11 +14,13 @@ import torch
 from house import FILMS, Cli
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from untrained import patches, untrained
 
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.compress.calibrate import platt
 from cxredge.compress.export import Contract, Trunk, export, head_for
-from cxredge.compress.gate import fit_gate
+from cxredge.compress.fused import Fused, fused
+from cxredge.compress.gate import Gate, fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.imaging import Preprocessing, read_film
 from cxredge.train.network import FilmNetwork
@@ -88,14 +90,18 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     # It was measured before, on the same films: the same bytes again, the build's part of the card too.
     assert (tmp_path / "carded" / "manifest.json").read_bytes() == (tmp_path / "built" / "manifest.json").read_bytes()
     (tmp_path / "aware.toml").write_text(
-        RECIPE + "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\n"
+        "mirrored = true\n"
+        + RECIPE
+        + "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\nfloat_layers = 3\n"
     )
     aware = cli("compress", "run", *data, "--recipe", "aware.toml", "-o", "aware")
     assert aware.returncode == 0, aware.stderr
     trained_through = open_bundle(tmp_path / "aware")
-    assert quantized_convolutions(trained_through.model) == (51, 53)
+    # The head and three of the first are in float, as the recipe has it.
+    assert quantized_convolutions(trained_through.model) == (49, 53)
     assert trained_through.full_model is not None
     assert trained_through.manifest.training.recipe["quantization_aware"]["epochs"] == 1
+    assert trained_through.manifest.training.recipe["mirrored"] is True
     (tmp_path / "on.toml").write_text(
         'weights = "aware"\nsize = 64\nvalidation_share = 0.35\nepochs = 1\nbatch_size = 8\nmirror = true\n'
     )
@@ -204,16 +210,13 @@ def _kernels(path: Path) -> list[NDArray[np.float16]]:
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
-    torch.manual_seed(0)
-    network = FilmNetwork("mobilenet_v2", 5)
-    with torch.no_grad():
-        # Batch norms must have seen something: with none, an untrained network's activations die out.
-        for _ in range(30):
-            network(torch.randint(0, 256, (16, 1, 64, 64), dtype=torch.uint8))
-    network.eval()
-    rng = np.random.default_rng(0)
-    gate = fit_gate(rng.normal(size=(64, 96)).astype(np.float32), 8)
+def gate() -> Gate:
+    return fit_gate(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 8)
+
+
+@pytest.fixture(scope="module")
+def graph(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
+    network = untrained(5)
     path = tmp_path_factory.mktemp("graph") / "fp32.onnx"
     export(Contract(Trunk(network), head_for(network, [1, 3]), gate), 64, path)
     return network, path
@@ -221,20 +224,43 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
 
 def test_the_graph_gives_the_networks_logits_for_the_findings_carried(graph: tuple[FilmNetwork, Path]) -> None:
     network, path = graph
-    films = np.random.default_rng(1).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
+    films = patches(3, seed=31)
     logits, cam, atypicality = onnxruntime.InferenceSession(str(path)).run(
         ["logits", "cam", "atypicality"], {"image": films}
     )
     with torch.no_grad():
+        assert logits.std(0).min() > 1e-3
         assert np.allclose(logits, network(torch.from_numpy(films))[:, [1, 3]].numpy(), atol=1e-4)
     assert np.allclose(cam.mean((2, 3)), logits, atol=1e-4)
     assert (atypicality > 0).all()
 
 
+def test_a_mirrored_graph_gives_the_mean_of_a_film_and_its_mirror_image(
+    graph: tuple[FilmNetwork, Path], gate: Gate, tmp_path: Path
+) -> None:
+    network, path = graph
+    (tmp_path / "int8").mkdir()
+    export(Contract(Trunk(network), head_for(network, [1, 3]), gate, mirrored=True), 64, tmp_path / "mirrored.onnx")
+    films = patches(3, seed=31)
+
+    def read(graph: Path, films: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        session = onnxruntime.InferenceSession(str(graph))
+        return session.run(["logits", "cam", "atypicality"], {"image": np.ascontiguousarray(films)})
+
+    plain, turned, both = read(path, films), read(path, films[..., ::-1]), read(tmp_path / "mirrored.onnx", films)
+    turned[1] = turned[1][..., ::-1]
+    assert np.abs(plain[0] - turned[0]).max() > 1e-3
+    for one, other, mean in zip(plain, turned, both, strict=True):
+        np.testing.assert_allclose(mean, (one + other) / 2, atol=1e-4)
+    quantize(tmp_path / "mirrored.onnx", tmp_path / "int8" / "model.onnx", films, percentile=99.9)
+    assert quantized_convolutions(tmp_path / "int8" / "model.onnx") == (52, 53)
+    assert fused("onnxruntime", tmp_path / "int8" / "model.onnx") == Fused(52, 53)
+
+
 def test_batch_norms_are_folded_and_the_head_stays_in_float(graph: tuple[FilmNetwork, Path], tmp_path: Path) -> None:
     _, path = graph
     assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
-    films = np.random.default_rng(1).integers(0, 256, (16, 1, 64, 64), dtype=np.uint8)
+    films = patches(16, seed=31)
     (tmp_path / "int8").mkdir()
     quantize(path, tmp_path / "int8" / "model.onnx", films, percentile=99.9)
     assert quantized_convolutions(tmp_path / "int8" / "model.onnx") == (52, 53)
@@ -250,7 +276,7 @@ def test_every_convolution_is_fused_in_onnx_runtime(bundle, tmp_path: Path) -> N
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(bundle.model), options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
-    assert kinds.count("QLinearConv") == quantized_convolutions(bundle.model)[0] == 51
+    assert kinds.count("QLinearConv") == quantized_convolutions(bundle.model)[0] == 49
 
 
 def test_gate_distance_grows_away_from_the_training_films() -> None:

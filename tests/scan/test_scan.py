@@ -121,7 +121,7 @@ def test_encodings_of_one_film_give_the_same_reading() -> None:
     assert (logits["RG1_UNCR"] == logits["RG1_J2KR"]).all()
     assert (logits["RG1_UNCI"] == logits["RG1_J2KI"]).all()
     # Lossy coding moves one input pixel in ten by one grey level: 0.02 in full precision, more after INT8 rounding.
-    assert np.abs(logits["RG1_UNCR"] - logits["RG1_UNCI"]).max() <= 0.1
+    assert np.abs(logits["RG1_UNCR"] - logits["RG1_UNCI"]).max() <= 0.05
     assert len(priorities) == 1
 
 
