@@ -21,8 +21,8 @@ def network_of(bundle: Bundle, findings: tuple[str, ...], planes: NDArray[np.uin
     """The network of a MobileNetV2 bundle, in full precision where the bundle carries it, with a head for `findings`.
 
     Findings that the bundle does not carry start at zero. planes: a few hundred training films, uint8 [N, 1, H, W]; on them the
-    batch norms are set to what training would have found, so that in evaluation mode the logits are the bundle's, and training
-    goes on from there. Raises DataError for another architecture.
+    batch norms are set to what training would have found, so that in evaluation mode the logits are the bundle's (of one reading,
+    where its graph reads a film and its mirror image), and training goes on from there. Raises DataError for another architecture.
     """
     if bundle.manifest.architecture != "mobilenet_v2":
         raise DataError(

@@ -41,6 +41,8 @@ class Peer:
     accurate: bool = True
 
 
+TWICE = "twice"
+
 # --- PyTorch -----------------------------------------------------------------------------------------------------------
 
 
@@ -53,20 +55,30 @@ def _network(start: Start) -> Any:
     return network_of(bundle, bundle.manifest.names, start.calibration).eval()
 
 
+def _file(start: Start, out: Path, suffix: str) -> Path:
+    """Where a PyTorch peer keeps its weights; the name says whether they read a film and its mirror image, as the bundle does."""
+    from cxredge.bundle import open_bundle
+
+    twice = open_bundle(start.bundle).manifest.training.recipe.get("mirrored", False)
+    return out / f"{TWICE if twice else 'once'}{suffix}"
+
+
 def _traced(start: Start, out: Path) -> Path:
     import torch
 
     with torch.inference_mode(False), torch.no_grad():
         traced = torch.jit.trace(_network(start), torch.zeros(1, 1, SIZE, SIZE, dtype=torch.uint8))
-    torch.jit.save(torch.jit.freeze(traced), str(out / "network.pt"))
-    return out / "network.pt"
+    file = _file(start, out, ".pt")
+    torch.jit.save(torch.jit.freeze(traced), str(file))
+    return file
 
 
 def _keep_eager(start: Start, out: Path) -> Path:
     from safetensors.torch import save_file
 
-    save_file(_network(start).state_dict(), out / "model.safetensors")
-    return out / "model.safetensors"
+    file = _file(start, out, ".safetensors")
+    save_file(_network(start).state_dict(), file)
+    return file
 
 
 def _import_torch() -> None:
@@ -83,7 +95,7 @@ def _open_eager(path: Path, threads: int) -> Ask:
     weights = load_file(path)
     network = FilmNetwork("mobilenet_v2", len(weights["head.bias"])).eval()
     network.load_state_dict(weights)
-    return _ask_torch(network)
+    return _ask_torch(network, twice=path.stem == TWICE)
 
 
 def _open_traced(path: Path, threads: int) -> Ask:
@@ -91,15 +103,17 @@ def _open_traced(path: Path, threads: int) -> Ask:
 
     torch.set_num_threads(threads)
     # Optimised after loading: what that step makes cannot be saved.
-    return _ask_torch(torch.jit.optimize_for_inference(torch.jit.load(str(path))))
+    return _ask_torch(torch.jit.optimize_for_inference(torch.jit.load(str(path))), twice=path.stem == TWICE)
 
 
-def _ask_torch(network: Any) -> Ask:
+def _ask_torch(network: Any, *, twice: bool = False) -> Ask:
     import torch
 
     def ask(image: NDArray[Any]) -> NDArray[np.float32]:
+        films = torch.from_numpy(np.ascontiguousarray(image))
         with torch.inference_mode():
-            found: NDArray[np.float32] = network(torch.from_numpy(np.ascontiguousarray(image))).numpy()
+            said = network(torch.cat([films, films.flip(3)]) if twice else films)
+            found: NDArray[np.float32] = (said.unflatten(0, (2, -1)).mean(0) if twice else said).numpy()
         return found
 
     return ask
