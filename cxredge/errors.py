@@ -143,5 +143,13 @@ class TooFewFilmsError(CxredgeError):
     """A figure was asked for that these films cannot give (no positive or no negative film)."""
 
 
+class NotFiniteError(CxredgeError):
+    """A network gave scores that are no numbers: any figure made of them would be wrong."""
+
+
+class DivergedError(CxredgeError):
+    """Training left the numbers; what it had learned is lost from there on."""
+
+
 class OutputError(CxredgeError):
     """Results cannot be written where they were asked for."""

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.errors import TooFewFilmsError
+from cxredge.errors import NotFiniteError, TooFewFilmsError
 
 Floats = NDArray[np.float64]
 Z95 = NormalDist().inv_cdf(0.975)
@@ -39,10 +39,15 @@ class OperatingPoint:
 def known(labels: Floats, scores: Floats) -> tuple[NDArray[np.bool_], Floats]:
     """Labels as booleans and their scores, films with an unknown label (nan) left out.
 
-    Raises TooFewFilmsError when no positive or no negative film remains.
+    Raises TooFewFilmsError when no positive or no negative film remains, NotFiniteError for scores that are no numbers: sorted
+    with the others they would make an area as good as any.
     """
     mask = ~np.isnan(labels)
     positive, scores = labels[mask] > 0.5, np.asarray(scores, np.float64)[mask]
+    if wrong := int((~np.isfinite(scores)).sum()):
+        raise NotFiniteError(
+            f"{wrong} of {len(scores)} scores are no numbers: the network is broken, or was never told of this finding"
+        )
     if positive.all() or not positive.any():
         raise TooFewFilmsError(f"{positive.sum()} positive and {(~positive).sum()} negative films: AUROC needs both")
     return positive, scores

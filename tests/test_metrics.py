@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cxredge.errors import TooFewFilmsError
+from cxredge.errors import NotFiniteError, TooFewFilmsError
 from cxredge.metrics import (
     at_threshold,
     auroc,
@@ -129,3 +129,20 @@ def test_thresholds_survive_rounding_in_another_runtime(scored: tuple[np.ndarray
         chosen = point(labels, scores)
         again = at_threshold(labels, scores.astype(np.float32).astype(np.float64), chosen.threshold)
         assert (again.sensitivity, again.specificity) == (chosen.sensitivity, chosen.specificity)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_no_figure_is_made_of_scores_that_are_no_numbers(scored: tuple[np.ndarray, ...], wrong: float) -> None:
+    labels, one, other = scored
+    broken = other.copy()
+    broken[3] = wrong
+    with pytest.raises(NotFiniteError, match="1 of 400 scores are no numbers"):
+        auroc(labels, broken)
+    with pytest.raises(NotFiniteError):
+        auroc_drift(labels, one, broken)
+    with pytest.raises(NotFiniteError):
+        mean_auroc_interval(labels[:, None], one[:, None], np.arange(400), baseline=broken[:, None], samples=10)
+    # Of a film without a label nothing is asked.
+    labels = labels.copy()
+    labels[3] = np.nan
+    assert auroc(labels, broken) == pytest.approx(auroc(labels, other))

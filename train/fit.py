@@ -181,16 +181,15 @@ def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwo
 
 
 def _from_weights(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
-    if is_bundle(recipe.weights):
-        carved_by = (recipe.validation_share, recipe.split_seed)
-        network = open_bundled(recipe.weights, films, planes, recipe.preprocessing, carved_by)
+    if is_bundle(recipe.weights) or is_run(recipe.weights):
+        if is_bundle(recipe.weights):
+            carved_by = (recipe.validation_share, recipe.split_seed)
+            network = open_bundled(recipe.weights, films, planes, recipe.preprocessing, carved_by)
+        else:
+            network = open_run(Path(recipe.weights), films)
         network.dropout.p = recipe.dropout
-        # Findings the bundle does not carry come as nan.
+        # Findings that a bundle does not carry come as nan, from it and from what was pruned of it; one would undo every weight.
         network.head.bias.data.nan_to_num_()  # type: ignore[union-attr]
-        return network
-    if is_run(recipe.weights):
-        network = open_run(Path(recipe.weights), films)
-        network.dropout.p = recipe.dropout
         return network
     network = FilmNetwork(recipe.architecture, len(films.findings), dropout=recipe.dropout)
     load_weights(network, recipe.weights)

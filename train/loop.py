@@ -1,5 +1,6 @@
 """One epoch, step by step: draw, augment, learn, average; a checkpoint where one is due."""
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
+from cxredge.errors import DivergedError
 from cxredge.train.attention import WithMaps, cam_total
 from cxredge.train.branch import forget
 from cxredge.train.checkpoint import Checkpoints, Progress
@@ -85,7 +87,7 @@ class Loop:
     def epoch(self, phase: Phase, progress: Progress, saved: dict[str, Any] | None) -> tuple[float, torch.Generator]:
         """Train from where `progress` stands to the end of its epoch; returns the mean loss of a film, and the generator.
 
-        saved: the checkpoint that the run goes on from, in the epoch that it stands in.
+        saved: the checkpoint that the run goes on from, in the epoch that it stands in. Raises DivergedError.
         """
         recipe, on = self.recipe, self.on
         batches = self.batches(progress.epoch)
@@ -105,6 +107,11 @@ class Loop:
         task = self.bar.add_task(f"Epoch {progress.epoch + 1}/{recipe.epochs}", total=total, completed=done)
         for rows in batches[progress.step :]:
             loss = self._step(phase, rows, generator)
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"the loss of epoch {progress.epoch + 1}, step {progress.step + 1} is no number; what the last checkpoint holds"
+                    " is kept. Train anew, into another folder, with a lower learning_rate"
+                )
             progress.step += 1
             progress.loss += loss * len(rows)
             self.bar.update(task, advance=len(rows))

@@ -210,3 +210,26 @@ def test_without_the_labs_libraries_train_says_what_to_install(tmp_path: Path) -
     assert run.returncode == 2
     assert 'pip install "cxredge[train]"' in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_run_starts_from_a_network_that_does_not_know_every_finding(
+    cli: Cli, words: list[str | Path], tmp_path: Path
+) -> None:
+    """As pruning leaves a bundle's network: the bias of what the bundle does not carry is no number."""
+    assert cli(*words, "-o", "first", "--epochs", "1").returncode == 0
+    state = load_file(tmp_path / "first" / "model.safetensors")
+    state["head.bias"][:3] = torch.nan
+    save_file(state, tmp_path / "first" / "model.safetensors")
+    (tmp_path / "small.toml").write_text(RECIPE.replace('weights = "none"', 'weights = "first"'))
+    on = cli(*words, "-o", "on", "--epochs", "1")
+    assert on.returncode == 0, on.stderr
+    assert all(values.isfinite().all() for values in load_file(tmp_path / "on" / "model.safetensors").values())
+
+
+def test_training_that_leaves_the_numbers_stops_and_says_so(cli: Cli, words: list[str | Path], tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(RECIPE.replace("learning_rate = 1e-3", "learning_rate = 1e20"))
+    run = cli(*words, "-o", "run")
+    assert run.returncode == 2, run.stdout
+    assert "is no number" in run.stderr
+    assert "lower learning_rate" in run.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
