@@ -3,19 +3,14 @@
     python -m cxredge.benchmarks.rounding data/chestxray14 --output benchmarks/results/rounding.json
 
 Test films with one pixel in ten a grey level up or down, and WG-04's film RG1 in a reversible and an irreversible encoding (from
-the package pydicom-data), through the shipped graph and its full-precision parent. Then the same with more and more of the first
-convolutions taken out of the rounding, and what that costs in time: a compression recipe's `float_layers` is chosen by it.
+the package pydicom-data), through the shipped graph and its full-precision parent.
 """
 
 import json
-import statistics
-import tempfile
-import time
-from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -30,9 +25,6 @@ from cxredge.runtimes import Artifact, runtime
 from cxredge.train.sources import read_source
 
 MOVED = 0.1
-# Of the first convolutions, as many in float: the stem alone, then to the end of MobileNetV2's first, second and third block.
-IN_FLOAT = (1, 3, 6, 9)
-ROUNDS, BLOCK = 20, 5
 
 
 def main(
@@ -57,12 +49,6 @@ def main(
         for name in ("UNCR", "UNCI")
     ]
     graphs = {"shipped": bundle.model} | ({"full precision": bundle.full_model} if bundle.full_model else {})
-    with tempfile.TemporaryDirectory() as scratch:
-        fewer = {number: in_float(bundle.model, number, Path(scratch) / f"{number}.onnx") for number in IN_FLOAT}
-        first = [
-            {"convolutions": number, **_figures(graph, still, moved, encodings), "milliseconds": took}
-            for (number, graph), took in zip(fewer.items(), _times(list(fewer.values()), still[0]), strict=True)
-        ]
     found = {
         "command": f"python -m cxredge.benchmarks.rounding {data.name} --model {bundle.manifest.name} --films {films}",
         "date": date.today().isoformat(),
@@ -72,56 +58,10 @@ def main(
         "films": len(still),
         "pixels_of_rg1_that_differ": float((encodings[0] != encodings[1]).mean()),
         "graphs": {name: _figures(graph, still, moved, encodings) for name, graph in graphs.items()},
-        "first_convolutions_in_float": first,
     }
     Console().print_json(json.dumps(found))
     if output is not None:
         output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def in_float(graph: Path, number: int, out: Path) -> Path:
-    """Write a quantized graph with the first convolutions reading what was not rounded; their weights stay as they are."""
-    import onnx
-
-    model = onnx.load(graph)
-    nodes = model.graph.node
-    maker = {name: node for node in nodes for name in node.output}
-    for convolution in [node for node in nodes if node.op_type == "Conv"][:number]:
-        dequantize = maker[convolution.input[0]]
-        if dequantize.op_type == "DequantizeLinear":
-            convolution.input[0] = maker[dequantize.input[0]].input[0]
-    # What nobody reads any more would still be computed.
-    while unread := _unread(model):
-        for node in unread:
-            nodes.remove(node)
-    onnx.save(model, out)
-    return out
-
-
-def _unread(model: Any) -> list[Any]:
-    read = {name for node in model.graph.node for name in node.input} | {output.name for output in model.graph.output}
-    return [node for node in model.graph.node if not read & set(node.output)]
-
-
-def _times(graphs: Sequence[Path], film: NDArray[np.uint8]) -> list[dict[str, float]]:
-    """Median milliseconds of each graph on one thread, by engine, the graphs in turns."""
-    found: list[dict[str, float]] = [{} for _ in graphs]
-    for engine in ("onnxruntime", "openvino"):
-        if runtime(engine).available() is not True:
-            continue
-        sessions = [runtime(engine).load(Artifact(engine, graph), 1) for graph in graphs]
-        samples: list[list[float]] = [[] for _ in graphs]
-        for number in range(ROUNDS):
-            for session, sample in zip(sessions, samples, strict=True):
-                for _ in range(BLOCK):
-                    begin = time.perf_counter()
-                    session.run(film[None])
-                    if number:
-                        sample.append(1000 * (time.perf_counter() - begin))
-        for session, sample, row in zip(sessions, samples, found, strict=True):
-            row[engine] = round(statistics.median(sample), 2)
-            session.close()
-    return found
 
 
 def _move(film: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from cxredge.compress.fused import fused
 from cxredge.compress.measure import Job, Tick, measure
 from cxredge.compress.records import score
 from cxredge.compress.report import ENGINES, Judged, Parity, Row, parity, probabilities, row, write_report
+from cxredge.compress.to_int8 import Int8
 from cxredge.errors import CxredgeError
 from cxredge.imaging import Preprocessing
 from cxredge.metrics import Floats, youden_point
@@ -52,7 +53,7 @@ class Films:
 
 def report_costs(
     out: Path, title: str, source: str, graphs: Sequence[tuple[Path, Path]], stages: Sequence[Stage],
-    simulated: nn.Module | None, calibration: tuple[Floats, Floats], names: Sequence[str],
+    made: Int8, calibration: tuple[Floats, Floats], names: Sequence[str],
     test: Films, validation: Films, files: Sequence[Path], preprocessing: Preprocessing, *, views: int = 1,
 ) -> tuple[Step, ...]:  # fmt: skip
     """Measure every form of the network and write what compression cost; what of it the manifest keeps.
@@ -87,9 +88,9 @@ def report_costs(
     scans = [(stage.name, stage.probes) for stage in stages if stage.probes]
     first, last_logits = found[0][1], [logits for each, logits in found if each.engine == "onnxruntime"][-1]
     write_report(
-        out, [each for each, _ in found], parities(found, simulated, calibration, test), title=title,
+        out, [each for each, _ in found], parities(found, made.simulated, calibration, test), title=title,
         source=f"{source} test", truth=test.truth, names=names, files=files, preprocessing=preprocessing,
-        graphs=(graphs[0][1], graphs[-1][1]), scans=scans, differ=probabilities(last_logits) - probabilities(first),
+        graphs=(graphs[0][1], graphs[-1][1]), scans=scans, made=made, differ=probabilities(last_logits) - probabilities(first),
     )  # fmt: skip
     # Through one engine, and no times: the same run gives the same manifest.
     return tuple(
@@ -146,7 +147,7 @@ def parities(
     (first_name, first), *others = last
     found = [parity(f"{first_name} and {name}", first, logits, test.truth, test.patients) for name, logits in others]
     if simulated is not None:
-        some = slice(0, SIMULATED)
+        some = _sample(test.truth)
         logits = _simulated(simulated, test.planes[some]) * calibration[0] + calibration[1]
         found.append(
             parity(
@@ -158,6 +159,13 @@ def parities(
             )
         )
     return found
+
+
+def _sample(truth: Floats) -> NDArray[np.intp]:
+    """About `SIMULATED` films from all of a set, since a set may lie in the order of its classes; of each finding both kinds."""
+    spread = np.linspace(0, len(truth) - 1, min(SIMULATED, len(truth))).astype(np.intp)
+    both = [np.argmax(column == value) for column in truth.T for value in (0, 1)]
+    return np.unique([*spread, *both])
 
 
 @torch.no_grad()

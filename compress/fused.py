@@ -14,31 +14,39 @@ from cxredge.runtimes.openvino_ import OpenVinoSession
 
 @dataclass(frozen=True)
 class Fused:
-    """Of so many convolutions, those that an engine computes in 8 bits from input to output."""
+    """Of so many convolutions, those that an engine computes in 8 bits from input to output; in_float: names of the others."""
 
     quantized: int
     convolutions: int
+    in_float: tuple[str, ...] = ()
 
 
 def fused(engine: str, graph: Path) -> Fused:
     """As "onnxruntime" or "openvino" runs the graph on this processor."""
-    return _by_onnxruntime(graph) if engine == "onnxruntime" else _by_openvino(graph)
+    quantized = _by_onnxruntime(graph) if engine == "onnxruntime" else _by_openvino(graph)
+    every = [_layer(node.name) for node in onnx.load(graph).graph.node if node.op_type == "Conv"]
+    floats = tuple(name for name in every if name not in quantized)
+    return Fused(len(every) - len(floats), len(every), floats)
 
 
-def _by_onnxruntime(graph: Path) -> Fused:
+def _by_onnxruntime(graph: Path) -> set[str]:
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(scratch) / "optimised.onnx")
         # It warns that such a file fits this processor only, which is what is asked.
         options.log_severity_level = 3
         onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        kinds = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    whole = [kind for kind in kinds if kind.endswith("Conv")]
-    return Fused(whole.count("QLinearConv"), len(whole))
+        nodes = onnx.load(options.optimized_model_filepath).graph.node
+    return {_layer(node.name) for node in nodes if node.op_type == "QLinearConv"}
 
 
-def _by_openvino(graph: Path) -> Fused:
+def _by_openvino(graph: Path) -> set[str]:
     session = cast(OpenVinoSession, runtime("openvino").load(Artifact("openvino", graph), 1))
-    layers = [precision for kind, precision in session.layers() if kind == "Convolution"]
+    layers = session.layers()
     session.close()
-    return Fused(sum(precision in {"i8", "u8"} for precision in layers), len(layers))
+    return {_layer(name) for kind, precision, name in layers if kind == "Convolution" and precision in {"i8", "u8"}}
+
+
+def _layer(name: str) -> str:
+    """A convolution as the network calls it: what an engine appends to the name is cut off."""
+    return name.partition("/Conv")[0].strip("/")

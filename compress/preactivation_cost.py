@@ -91,7 +91,7 @@ def _graphs(network: FilmNetwork, planes: NDArray[np.uint8], folder: Path) -> di
         made[name] = folder / f"{name}.onnx"
         export(Contract(Trunk(form), head_for(form, list(range(FINDINGS))), its_gate), SIZE, made[name])
         (folder / name).mkdir()
-        quantize(made[name], folder / name / "model.onnx", planes, percentile=99.99, float_layers=1)
+        quantize(made[name], folder / name / "model.onnx", planes, percentile=99.99, float_layers=[0])
     share_grid(folder / "absorbed" / "model.onnx")
     int8 = [folder / name / "model.onnx" for name in made]
     return dict(zip(FORMS, [made["plain"], *int8], strict=True))

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -32,19 +33,21 @@ class CalibrationFilms(CalibrationDataReader):  # type: ignore[misc]
         return None if films is None else {"image": films}
 
 
-def quantize(fp32: Path, int8: Path, planes: NDArray[np.uint8], *, percentile: float, float_layers: int = 0) -> None:
+def quantize(
+    fp32: Path, int8: Path, planes: NDArray[np.uint8], *, percentile: float, float_layers: Sequence[int] = ()
+) -> None:
     """Quantize the convolutions of a graph, their activations and the additions between; the rest stays in float.
 
     planes: the calibration set, uint8 [N, 1, H, W], real training films. percentile: of the activations that a layer's
-    range covers. float_layers: how many of the first convolutions stay in float. Weights are signed, per channel, in 7
-    bits: on x86 without VNNI, 8-bit weights with unsigned activations overflow 16-bit sums and give wrong numbers silently
-    (ONNX Runtime, quantization guide).
+    range covers. float_layers: places of the convolutions that stay in float, in the order they run. Weights are signed, per
+    channel, in 7 bits: on x86 without VNNI, 8-bit weights with unsigned activations overflow 16-bit sums and give wrong numbers
+    silently (ONNX Runtime, quantization guide).
     """
     with tempfile.TemporaryDirectory() as scratch:
         prepared, raw = Path(scratch) / "prepared.onnx", Path(scratch) / int8.name
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
         model = onnx.load(prepared)
-        first = [node.name for node in model.graph.node if node.op_type == "Conv"][:float_layers]
+        names = [node.name for node in model.graph.node if node.op_type == "Conv"]
         # ONNX Runtime prints the steps of its calibration; the caller says in one line what goes on.
         with redirect_stdout(io.StringIO()):
             quantize_static(
@@ -59,7 +62,7 @@ def quantize(fp32: Path, int8: Path, planes: NDArray[np.uint8], *, percentile: f
                 calibrate_method=CalibrationMethod.Percentile,
                 # Activations too: named here, they fold into the range of their convolution instead of a second rounding.
                 op_types_to_quantize=["Conv", "Clip", "Relu"],
-                nodes_to_exclude=[head_node(model).name, *first],
+                nodes_to_exclude=[head_node(model).name, *(names[place] for place in float_layers)],
                 extra_options={"CalibPercentile": percentile},
             )
         runtime("onnxruntime").compile(raw, read_profile("generic"), int8.parent)

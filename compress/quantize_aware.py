@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -42,6 +42,7 @@ STALE = 1800
 def train_quantized(
     network: FilmNetwork, head: nn.Conv2d, planes: NDArray[np.uint8], recipe: QuantizationAware, *,
     checkpoint: Path, rounded: Callable[[nn.Module, nn.Conv2d], None] | None = None,
+    choose: Callable[[Trunk], Sequence[int]] | None = None,
 ) -> tuple[nn.Module, nn.Conv2d]:  # fmt: skip
     """A quantized trunk and its head, whose logits are as near those of the full-precision network as training brings them.
 
@@ -49,18 +50,30 @@ def train_quantized(
     quantized per tensor, else ONNX Runtime fuses nothing; weights are signed, per channel, in 7 bits (see `quantize`;
     depthwise ones in 8, their short sums cannot overflow); the first `float_layers` stay in float. Starts from post-training
     quantization. checkpoint: file that an interrupted training goes on from, removed at the end. rounded: shown the trunk and
-    head as post-training quantization leaves them. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr, ICLR 2018.)
+    head as post-training quantization leaves them. choose: asked then, with the trunk in full precision, which further convolutions
+    stay in float, by their place among those of the trunk. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
+    ICLR 2018.)
     """
     folded = absorb_norms(network) if is_preactivated(network) else fold_batch_norms(network)
     if recipe.equalize and network.architecture == "mobilenet_v2":
         equalize(folded, planes[_some(recipe.calibration_films // 5, len(planes))])
     parent = Trunk(folded).eval()
-    trunk = _post_training(copy.deepcopy(parent), planes, recipe)
-    if is_preactivated(network):
-        hold_grid(trunk)
     student_head = copy.deepcopy(head)
-    if rounded is not None:
-        rounded(trunk, student_head)
+    saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+
+    def post_training(more: Sequence[int]) -> nn.Module:
+        places = sorted({*range(recipe.float_layers), *more})
+        trunk = _post_training(copy.deepcopy(parent), planes, recipe, places)
+        if is_preactivated(network):
+            hold_grid(trunk)
+        if rounded is not None:
+            rounded(trunk, student_head)
+        return trunk
+
+    more = list(saved["more_in_float"]) if saved else []
+    trunk = post_training(more)
+    if choose is not None and saved is None and (more := list(choose(parent))):
+        trunk = post_training(more)
     trained = [p for p in (*trunk.parameters(), *student_head.parameters()) if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0)
     steps = -(-len(planes) // recipe.batch_size)
@@ -69,8 +82,7 @@ def train_quantized(
     )
     parts: dict[str, Any] = {"trunk": trunk, "head": student_head, "optimiser": optimiser, "schedule": schedule}
     begin = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+    if saved:
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         begin = int(saved["epoch"])
@@ -92,7 +104,7 @@ def train_quantized(
                 schedule.step()
                 bar.advance(task, len(batch))
             state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(state | {"epoch": epoch + 1}, checkpoint.with_suffix(".new"))
+            torch.save(state | {"epoch": epoch + 1, "more_in_float": more}, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             bar.remove_task(task)
     checkpoint.unlink(missing_ok=True)
@@ -132,8 +144,10 @@ def keep_seven_bits(path: Path) -> None:
     onnx.save(model, path)
 
 
-def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: QuantizationAware) -> nn.Module:
-    """Where training starts: ranges set from calibration films."""
+def _post_training(
+    trunk: Trunk, planes: NDArray[np.uint8], recipe: QuantizationAware, in_float: Sequence[int]
+) -> nn.Module:
+    """Where training starts: ranges set from calibration films. in_float: places of convolutions that are not rounded."""
     nncf = import_nncf()
     from nncf.quantization import advanced_parameters as advanced
     from nncf.quantization.range_estimator import (
@@ -156,7 +170,7 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             # The film comes in 8 bits: a second grid before the first convolution would only move its grey levels.
-            ignored_scope=nncf.IgnoredScope(names=_first_convolutions(trunk, samples[0], recipe.float_layers)),
+            ignored_scope=nncf.IgnoredScope(names=_names_of(trunk, samples[0], in_float)),
             advanced_parameters=advanced.AdvancedQuantizationParameters(
                 # Feature maps leave the trunk quantized, or its last convolution would have no integer output to fuse.
                 quantize_outputs=True,
@@ -169,14 +183,16 @@ def _post_training(trunk: Trunk, planes: NDArray[np.uint8], recipe: Quantization
     )
 
 
-def _first_convolutions(trunk: Trunk, film: Tensor, number: int) -> list[str]:
-    """What NNCF calls the first convolutions, in the order they run. film: uint8 [1, 1, H, W]."""
+def _names_of(trunk: Trunk, film: Tensor, places: Sequence[int]) -> list[str]:
+    """What NNCF calls convolutions, by their place in the order they run. film: uint8 [1, 1, H, W]."""
     from nncf.torch.function_hook import wrap_model
     from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
 
     graph = build_nncf_graph(wrap_model(copy.deepcopy(trunk)), film)
-    kernels = [f"{name}.weight" for name, layer in trunk.named_modules() if isinstance(layer, nn.Conv2d)][:number]
-    return [str(graph.get_next_nodes(graph.get_node_by_name(kernel))[0].node_name) for kernel in kernels]
+    kernels = [f"{name}.weight" for name, layer in trunk.named_modules() if isinstance(layer, nn.Conv2d)]
+    # The head is the network's, and no part of what runs here.
+    kernels = [name for name in kernels if not name.endswith("network.head.weight")]
+    return [str(graph.get_next_nodes(graph.get_node_by_name(kernels[place]))[0].node_name) for place in places]
 
 
 def _some(wanted: int, available: int) -> NDArray[np.intp]:

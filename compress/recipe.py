@@ -3,20 +3,39 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cxredge.compress.steps import Step
 from cxredge.errors import RecipeError
 
+Engine = Literal["onnxruntime", "openvino"]
+
+
+class AccuracyControl(BaseModel):
+    """Leave in floats, besides the first `float_layers`, the convolutions whose rounding moves the logits most (see
+    `accuracy_control`), as post-training quantization leaves them.
+
+    films: training films to look at. logit_difference: the mean absolute difference from full precision that is near enough.
+    most: that many at the most. slower: of the quantized network's time in `engine`, so many times at the most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    films: Annotated[int, Field(ge=8)] = 64
+    logit_difference: Annotated[float, Field(ge=0)] = 0.0
+    most: Annotated[int, Field(ge=1)] = 4
+    slower: Annotated[float, Field(gt=1)] = 1.15
+    engine: Engine = "onnxruntime"
+
 
 class QuantizationAware(BaseModel):
     """Training through the rounding, with the full-precision parent as the teacher. Rates are per optimiser step.
 
     calibration_films: training films that set the activation ranges to begin with. percentile: of the activations that a range
-    covers at each of its ends. float_layers: how many of the first convolutions stay in float; `benchmarks.rounding` measures
-    what the rounding behind each costs. equalize: bring the channels of a layer to like ranges first (MobileNetV2; see `equalize`).
+    covers at each of its ends. float_layers: how many of the first convolutions stay in float; `AccuracyControl` finds those
+    anywhere. equalize: bring the channels of a layer to like ranges first (MobileNetV2; see `equalize`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +59,9 @@ class Recipe(BaseModel):
     percentile: of the activations that a range covers; the outermost ones are clipped.
     float_layers: how many of the first convolutions stay in float.
     quantization_aware: train through the rounding; without it the network is only rounded, by the three above.
+    accuracy_control: leave further convolutions in float, those that measurement picks; without it, none.
+    speedup: engine -> how many times as fast as full precision INT8 has to be, measured on this machine; where it is not, nothing
+    is written.
     mirrored: the bundle's graphs read each film and its mirror image and give the mean: twice the work, steadier logits.
     gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features.
     population_ages: youngest and oldest age in whole years that the model is for; without it, any.
@@ -60,6 +82,8 @@ class Recipe(BaseModel):
     float_layers: Annotated[int, Field(ge=0)] = 3
     steps: tuple[Step, ...] = ()
     quantization_aware: QuantizationAware | None = None
+    accuracy_control: AccuracyControl | None = None
+    speedup: dict[Engine, Annotated[float, Field(gt=0)]] = {}
     mirrored: bool = False
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cxredge import __version__
 from cxredge.compress.fused import Fused
 from cxredge.compress.sensitivity import Probe, drawn
+from cxredge.compress.to_int8 import Int8
 from cxredge.devices import this_machine
 from cxredge.imaging import Preprocessing, read_film
 from cxredge.imaging.sheet import Tile, contact_sheet
@@ -110,12 +111,12 @@ def parity(between: str, one: Floats, other: Floats, truth: Floats, patients: ND
 def write_report(
     out: Path, rows: Sequence[Row], parities: Sequence[Parity], *, title: str, source: str, truth: Floats, names: Sequence[str],
     files: Sequence[Path], preprocessing: Preprocessing, graphs: tuple[Path, Path], differ: Floats,
-    scans: Sequence[tuple[str, Sequence[Probe]]] = (),
+    scans: Sequence[tuple[str, Sequence[Probe]]] = (), made: Int8,
 ) -> None:  # fmt: skip
     """Write `compression.json` and `compression.html` into the folder `out`.
 
     rows: the parent first, what is shipped last. graphs: those two. files: the test films; differ: the two graphs' difference of
-    probability on them, [N, L]. scans: of the steps that made one, with the step's name.
+    probability on them, [N, L]. scans: of the steps that made one, with the step's name. made: how the last graph was quantized.
     """
     out.mkdir(parents=True, exist_ok=True)
     apart = _furthest_apart(differ)
@@ -133,6 +134,8 @@ def write_report(
             for film, finding in apart
         ],
         "sensitivity": [{"step": step, "probes": [asdict(probe) for probe in probes]} for step, probes in scans],
+        "speedup": made.speedup or {},
+        "accuracy_control": asdict(made.controlled) if made.controlled else None,
     }
     (out / "compression.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     positives = {name: int(np.nansum(truth[:, i])) for i, name in enumerate(names)}
@@ -147,7 +150,7 @@ def write_report(
     page = environment().get_template("compression.html.j2").render(
         said=said, rows=rows, parities=parities, forests=forests, pareto=_pareto(rows), rarest=rarest, positives=positives,
         engines=ENGINES, sheet=contact_sheet(tiles, columns=4) if tiles else None,
-        scans=[(step, probes, drawn(probes)) for step, probes in scans],
+        scans=[(step, probes, drawn(probes)) for step, probes in scans], controlled=made.controlled,
     )  # fmt: skip
     (out / "compression.html").write_text(page, encoding="utf-8")
 

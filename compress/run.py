@@ -21,21 +21,20 @@ from cxredge.bundle import Bundle, Manifest, write_bundle
 from cxredge.bundle.bundle import check_output
 from cxredge.bundle.manifest import Gate as GateRecord
 from cxredge.bundle.manifest import PreprocessingRecord, Training
+from cxredge.compress.accuracy_control import Controlled
 from cxredge.compress.calibrate import platt
 from cxredge.compress.chain import run_chain
 from cxredge.compress.costs import Films, report_costs
 from cxredge.compress.export import Contract, Trunk, branch_for, export, fold_calibration, head_for, store_half
 from cxredge.compress.gate import fit_gate
-from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.parent import open_parent
-from cxredge.compress.preactivation import absorb_norms, is_preactivated, standardized
-from cxredge.compress.quantize import quantize, quantized_convolutions
-from cxredge.compress.quantize_aware import export_int8, train_quantized
+from cxredge.compress.preactivation import standardized
 from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
+from cxredge.compress.to_int8 import Quantizable, to_int8
 from cxredge.compress.tolerance import tolerance
-from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
+from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import (
     wilson,
@@ -97,43 +96,15 @@ def compress(
             its_branch = branch_for(net, carried)
             export(Contract(Trunk(net), head_for(net, carried), its_gate, its_branch, mirrored=mirrored), size, graph)
         export(Contract(Trunk(network), head, gate, branch, mirrored=mirrored), size, fp32)
-        int8_gate = standardized(network, gate)
-        graphs = [*floats, int8]
-        simulated = None
         taught = rows("train", recipe.source)
-        if recipe.quantization_aware:
-            say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(taught)} films")
-            rounded = Path(scratch) / "rounded.onnx"
-            aware = train_quantized(
-                network,
-                head,
-                planes[taught],
-                recipe.quantization_aware,
-                checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt",
-                rounded=lambda trunk, head: export_int8(
-                    trunk, head, int8_gate, size, rounded, branch, mirrored=mirrored
-                ),
-            )
-            export_int8(*aware, int8_gate, size, int8, branch, mirrored=mirrored)
-            simulated = Contract(*aware, int8_gate, branch, mirrored=mirrored).eval()
-            graphs.insert(-1, rounded)
-            left_in_float = recipe.quantization_aware.float_layers
-        else:
-            say(f"Quantizing, {recipe.calibration_films} calibration films")
-            chosen = _some(rng, taught, recipe.calibration_films)
-            rounding_from = fp32
-            if is_preactivated(network):
-                rounding_from = Path(scratch) / "absorbed.onnx"
-                absorbed = Contract(Trunk(absorb_norms(network)), head, int8_gate, branch, mirrored=mirrored)
-                export(absorbed, size, rounding_from)
-            quantize(
-                rounding_from, int8, planes[chosen], percentile=recipe.percentile, float_layers=recipe.float_layers
-            )
-            share_grid(int8)
-            left_in_float = recipe.float_layers
-        done, convolutions = quantized_convolutions(int8)
-        if done != convolutions - 1 - left_in_float:
-            raise CxredgeError(f"only {done} of {convolutions} convolutions came out quantized")
+        # Where training sets the ranges too, it draws its own films.
+        calibrating = taught[:0] if recipe.quantization_aware else _some(rng, taught, recipe.calibration_films)
+        made = to_int8(
+            Quantizable(network, head, branch, standardized(network, gate), size, fp32, floats[0]),
+            planes[taught], planes[calibrating], recipe, int8,
+            checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt", say=say,
+        )  # fmt: skip
+        graphs = [*floats, *([made.only] if made.only else []), int8]
 
         names = tuple(films.findings[i] for i in carried)
         validation, test = rows("validation", recipe.source), rows("test", recipe.source)
@@ -204,7 +175,7 @@ def compress(
                     history=recipe.history,
                     population=recipe.population,
                     films=film_counts(films),
-                    recipe=parent.facts | _compressed_how(recipe),
+                    recipe=parent.facts | _compressed_how(recipe, made.controlled),
                 ),
                 software={
                     "cxredge": __version__,
@@ -228,7 +199,7 @@ def compress(
         carried_as = {floats[0]: stored_full, fp32: stored_float}
         steps = report_costs(
             report, f"{recipe.title}, {recipe.version}", recipe.source, [(graph, carried_as.get(graph, graph)) for graph in graphs],
-            stages, simulated, calibration, names, Films(planes[test], truth, films.patients[test]),
+            stages, made, calibration, names, Films(planes[test], truth, films.patients[test]),
             Films(planes[validation], known, films.patients[validation]), [films.files[i] for i in test], parent.preprocessing,
             views=1 + mirrored,
         )  # fmt: skip
@@ -259,14 +230,19 @@ def _check_judgeable(own: sources.Films, carried: list[int]) -> None:
 
 def _key(run: Path, recipe: Recipe) -> str:
     """Names an interrupted training by what it trains and how."""
-    said = [identity(run), recipe.source, recipe.model_dump(include={"quantization_aware", "steps"})]
+    said = [
+        identity(run),
+        recipe.source,
+        recipe.model_dump(include={"quantization_aware", "steps", "accuracy_control"}),
+    ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def _compressed_how(recipe: Recipe) -> dict[str, object]:
+def _compressed_how(recipe: Recipe, controlled: Controlled | None) -> dict[str, object]:
     keys = {"quantization_aware"} if recipe.quantization_aware else {"percentile", "float_layers", "calibration_films"}
-    used = {"steps"} if recipe.steps else set()
-    return recipe.model_dump(include=keys | used | ({"mirrored"} if recipe.mirrored else set()))
+    keys |= {key for key in ("steps", "mirrored", "accuracy_control") if getattr(recipe, key)}
+    chosen = {"left_in_float": [trial.layer for trial in controlled.trials if trial.kept]} if controlled else {}
+    return recipe.model_dump(include=keys) | chosen
 
 
 def _some(rng: np.random.Generator, rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:

@@ -170,15 +170,20 @@ class OpenVinoSession:
         found = {name: results[out] for out in self._any.outputs for name in out.names}
         return Outputs(found["logits"], found["cam"], found.get("atypicality"))
 
-    def layers(self) -> list[tuple[str, str]]:
-        """Kind and precision of every layer as this machine computes it, such as ("Convolution", "u8")."""
+    def layers(self) -> list[tuple[str, str, str]]:
+        """Kind, precision and name of every layer as this machine computes it, such as ("Convolution", "u8", "stem/Conv")."""
         lane = self._free.get()
         try:
             compiled = lane.compiled.get_runtime_model()
         finally:
             self._free.put(lane)
-        told = [op.get_rt_info() for op in compiled.get_ordered_ops()]
-        return [(str(info["layerType"].astype(str)), str(info["runtimePrecision"].astype(str))) for info in told]
+        return [
+            (
+                *(str(op.get_rt_info()[key].astype(str)) for key in ("layerType", "runtimePrecision")),
+                op.get_friendly_name(),
+            )
+            for op in compiled.get_ordered_ops()
+        ]
 
     def close(self) -> None:
         """Give the engine's memory back."""

@@ -4,16 +4,11 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 from house import FILMS
 
-from cxredge.benchmarks.rounding import in_float
 from cxredge.benchmarks.study import main
-from cxredge.bundle import Bundle
 from cxredge.errors import DataError, RecipeError
-from cxredge.runtimes import Artifact, runtime
 from cxredge.train.evaluate import evaluate
 from cxredge.train.sources import read_source
 from cxredge.train.subject import open_subject
@@ -67,21 +62,3 @@ def test_a_study_says_what_each_lever_brought_and_what_could_not_be_held_against
     (tmp_path / "wrong.toml").write_text("[[rows]]\nlever = 'x'\n")
     with pytest.raises(RecipeError, match="not a TOML of `splits_of` and rows"):
         main(tmp_path / "wrong.toml", [NIH], tmp_path / "wrong.json")
-
-
-def test_convolutions_taken_out_of_the_rounding_read_what_was_not_rounded(bundle: Bundle, tmp_path: Path) -> None:
-    with np.load(bundle.reference) as stored:
-        film = stored["images"][:1]
-
-    def logits(path: Path) -> np.ndarray:
-        return runtime("onnxruntime").load(Artifact("onnxruntime", path), 1).run(film).logits
-
-    def rounded(path: Path) -> int:
-        return sum(node.op_type == "QuantizeLinear" for node in onnx.load(path).graph.node)
-
-    same, fewer = (in_float(bundle.model, number, tmp_path / f"{number}.onnx") for number in (1, 9))
-    assert rounded(bundle.model) - rounded(fewer) > 0
-    # The first convolution reads the film, which is not rounded.
-    np.testing.assert_array_equal(logits(same), logits(bundle.model))
-    apart = np.abs(logits(fewer) - logits(bundle.model)).max()
-    assert 0 < apart < 1

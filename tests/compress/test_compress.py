@@ -93,12 +93,28 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
         "mirrored = true\n"
         + RECIPE
         + "[quantization_aware]\nepochs = 1\nbatch_size = 8\ncalibration_films = 8\nfloat_layers = 3\n"
+        + "[accuracy_control]\nfilms = 8\nmost = 1\nslower = 9\n[speedup]\nonnxruntime = 0.01\n"
     )
     aware = cli("compress", "run", *data, "--recipe", "aware.toml", "-o", "aware")
     assert aware.returncode == 0, aware.stderr
     trained_through = open_bundle(tmp_path / "aware")
-    # The head and three of the first are in float, as the recipe has it.
-    assert quantized_convolutions(trained_through.model) == (49, 53)
+    # The head and three of the first are in float, as the recipe has it, and what measurement picked.
+    picked = trained_through.manifest.training.recipe["left_in_float"]
+    assert isinstance(picked, list)
+    assert quantized_convolutions(trained_through.model) == (49 - len(picked), 53)
+    report = json.loads((tmp_path / "aware-report" / "compression.json").read_text())
+    assert report["speedup"]["onnxruntime"] > 0.01
+    control = report["accuracy_control"]
+    assert len(control["trials"]) == 49
+    assert [trial["layer"] for trial in control["trials"] if trial["kept"]] == picked
+    assert control["after"] <= control["before"]
+    assert set(picked) <= {f"{layer}/Conv" for layer in report["rows"][-1]["fused"]["in_float"]}
+    assert "What stays in floats, by measurement" in (tmp_path / "aware-report" / "compression.html").read_text()
+    (tmp_path / "fast.toml").write_text(RECIPE + "[speedup]\nonnxruntime = 1000\n")
+    too_slow = cli("compress", "run", *data, "--recipe", "fast.toml", "-o", "fast")
+    assert too_slow.returncode == 2
+    assert "times as fast as full precision here, the recipe promises 1000" in too_slow.stderr
+    assert not (tmp_path / "fast").exists()
     assert trained_through.full_model is not None
     assert trained_through.manifest.training.recipe["quantization_aware"]["epochs"] == 1
     assert trained_through.manifest.training.recipe["mirrored"] is True
@@ -254,7 +270,7 @@ def test_a_mirrored_graph_gives_the_mean_of_a_film_and_its_mirror_image(
         np.testing.assert_allclose(mean, (one + other) / 2, atol=1e-4)
     quantize(tmp_path / "mirrored.onnx", tmp_path / "int8" / "model.onnx", films, percentile=99.9)
     assert quantized_convolutions(tmp_path / "int8" / "model.onnx") == (52, 53)
-    assert fused("onnxruntime", tmp_path / "int8" / "model.onnx") == Fused(52, 53)
+    assert fused("onnxruntime", tmp_path / "int8" / "model.onnx") == Fused(52, 53, ("head",))
 
 
 def test_batch_norms_are_folded_and_the_head_stays_in_float(graph: tuple[FilmNetwork, Path], tmp_path: Path) -> None:
