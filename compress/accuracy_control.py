@@ -21,8 +21,8 @@ from cxredge.compress.recipe import AccuracyControl
 from cxredge.compress.records import score
 from cxredge.errors import CxredgeError
 
-# A layer that brings the logits nearer by less than this share of what is left is not worth its time.
-WORTH = 0.02
+# A layer that brings the logits nearer by less than this share of what is left is not worth its time: training takes that back.
+WORTH = 0.1
 Tick = Callable[[int, int], None]
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 

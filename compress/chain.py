@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,13 @@ from cxredge.compress.channels import Group
 from cxredge.compress.parent import Parent
 from cxredge.compress.prune import prune, weighed
 from cxredge.compress.sensitivity import Probe, read, scan, write
-from cxredge.compress.steps import Distil, Prune, Step
+from cxredge.compress.steps import Distil, Finetune, Prune, Step, Take
+from cxredge.errors import RecipeError
 from cxredge.train.fit import fit
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe as Training
 from cxredge.train.run_folder import data_hash, write_splits
-from cxredge.train.teacher import identity, split_seed_of
+from cxredge.train.teacher import identity, is_bundle, open_bundled, split_seed_of
 from cxredge.train.unlabelled import add_unlabelled
 
 Say = Callable[[str], None]
@@ -52,11 +54,14 @@ def run_chain(
     fixed |= {"metadata": parent.network.metadata is not None}
     last: Path | None = None
     for number, step in enumerate(steps, 1):
-        teachers = (
-            [] if isinstance(step, Prune) else [where if name == "parent" else Path(name) for name in step.teachers]
-        )
+        named: tuple[str, ...] = ()
+        unlabelled: tuple[Path, ...] = ()
+        if isinstance(step, Distil | Finetune):
+            named, unlabelled = step.teachers, tuple(map(Path, step.unlabelled))
+        elif isinstance(step, Take):
+            named = (step.bundle,)
+        teachers = [where if name == "parent" else Path(name) for name in named]
         said.append([step.model_dump(), [identity(teacher) for teacher in teachers]])
-        unlabelled = () if isinstance(step, Prune) else tuple(map(Path, step.unlabelled))
         if unlabelled:
             said.append(data_hash(add_unlabelled(parent.films, unlabelled)))
         key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
@@ -66,6 +71,8 @@ def run_chain(
             say(f"{title}, in {run}")
             if isinstance(step, Prune):
                 _prune(stages[-1].network, parent, step, run)
+            elif isinstance(step, Take):
+                _take(teachers[0], parent, step, run)
             else:
                 goes_on = {} if isinstance(step, Distil) else {"weights": str(last or where)}
                 training = Training(**fixed | goes_on | step.training)
@@ -99,12 +106,27 @@ def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None
     )  # fmt: skip
     if probes:
         write(probes, run)
-    save_file({key: value.contiguous() for key, value in cut.state_dict().items()}, run / "model.safetensors")
-    write_splits(run, films.take(films.splits != "test"))
+    _leave(run, cut, parent, {"pruned": step.model_dump()})
+
+
+def _take(where: Path, parent: Parent, step: Take, run: Path) -> None:
+    """Leave as a run the pruned network that a bundle carries."""
+    if not is_bundle(where):
+        raise RecipeError(f"{where} is no bundle: a step `take` takes the compressed network that a bundle carries")
+    carved_by = float(parent.facts["validation_share"]), int(cast(int, split_seed_of(parent.facts)))
+    network = open_bundled(where, parent.films, parent.planes, parent.preprocessing, carved_by, compressed=True)
+    run.mkdir(parents=True, exist_ok=True)
+    _leave(run, network, parent, {"taken": step.model_dump()})
+
+
+def _leave(run: Path, network: FilmNetwork, parent: Parent, made: dict[str, object]) -> None:
+    """Keep a network that no training made as a finished run."""
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, run / "model.safetensors")
+    write_splits(run, parent.films.take(parent.films.splits != "test"))
     facts = {key: value for key, value in parent.facts.items() if key not in {"validation_auroc", "epochs"}}
     facts["architecture"] = network.architecture
     # Last: a run is finished when this is there.
-    (run / "run.json").write_text(json.dumps(facts | {"pruned": step.model_dump()}, indent=1), encoding="utf-8")
+    (run / "run.json").write_text(json.dumps(facts | made, indent=1), encoding="utf-8")
 
 
 def _scanned(network: FilmNetwork, groups: Sequence[Group], planes: NDArray[np.uint8], step: Prune) -> list[Probe]:

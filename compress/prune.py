@@ -54,7 +54,7 @@ def prune(
     macs: float | None = None,
     latency: float | None = None,
     engine: str = "onnxruntime",
-    round_to: int = 8,
+    round_to: int = 16,
     probes: Sequence[Probe] = (),
 ) -> FilmNetwork:
     """A copy with the least important channels gone, in evaluation mode, not yet trained again.

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cxredge.compress.steps import Step
 from cxredge.errors import RecipeError
@@ -54,7 +54,7 @@ class Recipe(BaseModel):
 
     source: the data set whose findings the bundle carries and whose test films it is judged on.
     findings: those of them to carry, where it is not all: one without films to judge it by cannot be.
-    steps: what is done to the network before it is quantized, in order: distil, prune, finetune (see `steps`).
+    steps: what is done to the network before it is quantized, in order: take, distil, prune, finetune (see `steps`).
     urgent: findings that can make a film urgent. calibration_films: training films that set the activation ranges.
     percentile: of the activations that a range covers; the outermost ones are clipped.
     float_layers: how many of the first convolutions stay in float.
@@ -94,6 +94,13 @@ class Recipe(BaseModel):
     licence: str
     history: str = ""
     sources: dict[str, str]
+
+    @field_validator("steps")
+    @classmethod
+    def _taken_first(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        if any(step.do == "take" for step in steps[1:]):
+            raise ValueError("only the first step can be `take`: it brings a network of its own")
+        return steps
 
 
 def read_recipe(name: str) -> Recipe:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxredge import __version__
-from cxredge.bundle import Bundle, Manifest, write_bundle
+from cxredge.bundle import Bundle, Manifest, open_bundle, write_bundle
 from cxredge.bundle.bundle import check_output
 from cxredge.bundle.manifest import Gate as GateRecord
 from cxredge.bundle.manifest import PreprocessingRecord, Training
@@ -32,6 +32,7 @@ from cxredge.compress.preactivation import standardized
 from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
+from cxredge.compress.steps import Take
 from cxredge.compress.to_int8 import Quantizable, to_int8
 from cxredge.compress.tolerance import tolerance
 from cxredge.errors import DataError, TooFewFilmsError
@@ -175,7 +176,7 @@ def compress(
                     history=recipe.history,
                     population=recipe.population,
                     films=film_counts(films),
-                    recipe=parent.facts | _compressed_how(recipe, made.controlled),
+                    recipe=parent.facts | _compressed_how(run, recipe, made.controlled),
                 ),
                 software={
                     "cxredge": __version__,
@@ -238,11 +239,16 @@ def _key(run: Path, recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def _compressed_how(recipe: Recipe, controlled: Controlled | None) -> dict[str, object]:
+def _compressed_how(run: Path, recipe: Recipe, controlled: Controlled | None) -> dict[str, object]:
+    """What a manifest says of the compression; before a network that was taken from a bundle, the steps that made it there."""
     keys = {"quantization_aware"} if recipe.quantization_aware else {"percentile", "float_layers", "calibration_films"}
     keys |= {key for key in ("steps", "mirrored", "accuracy_control") if getattr(recipe, key)}
     chosen = {"left_in_float": [trial.layer for trial in controlled.trials if trial.kept]} if controlled else {}
-    return recipe.model_dump(include=keys) | chosen
+    told = recipe.model_dump(include=keys) | chosen
+    if recipe.steps and isinstance(take := recipe.steps[0], Take):
+        taken = open_bundle(run if take.bundle == "parent" else Path(take.bundle)).manifest.training.recipe
+        told["steps"] = [*cast(list[object], taken.get("steps", [])), *told["steps"]]
+    return told
 
 
 def _some(rng: np.random.Generator, rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:

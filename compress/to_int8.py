@@ -14,6 +14,7 @@ from cxredge.compress.accuracy_control import Controlled, Trial, control
 from cxredge.compress.export import Contract, Trunk, export
 from cxredge.compress.gate import Gate
 from cxredge.compress.integer_concat import share_grid
+from cxredge.compress.lanes import fill_lanes
 from cxredge.compress.preactivation import absorb_norms, is_preactivated
 from cxredge.compress.promise import check_promise
 from cxredge.compress.quantize import quantize, quantized_convolutions
@@ -86,17 +87,15 @@ def _trained(
 ) -> Int8:
     assert recipe.quantization_aware is not None  # noqa: S101 - for the type checker: the caller asked
     say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(planes)} films")
-    only, alike, told = (
-        out.with_name("rounded.onnx"),
-        out.with_name("alike.onnx"),
-        checkpoint.with_suffix(".control.json"),
-    )
+    only, alike, wide = (out.with_name(f"{name}.onnx") for name in ("rounded", "alike", "wide"))
+    told = checkpoint.with_suffix(".control.json")
     speedup: dict[str, float] = {}
 
     def rounded(trunk: nn.Module, head: nn.Conv2d) -> None:
         export_int8(trunk, head, floats.gate, floats.size, only, floats.branch, mirrored=recipe.mirrored)
         # Training changes no layer: what is too slow now would be too slow after it.
-        speedup.update(check_promise(recipe.speedup, floats.full, only, planes))
+        fill_lanes(only, wide)
+        speedup.update(check_promise(recipe.speedup, floats.full, wide, planes))
 
     def choose(trunk: Trunk) -> Sequence[int]:
         if recipe.accuracy_control is None:
@@ -113,6 +112,8 @@ def _trained(
         checkpoint=checkpoint, rounded=rounded, choose=choose,
     )  # fmt: skip
     export_int8(*aware, floats.gate, floats.size, out, floats.branch, mirrored=recipe.mirrored)
+    for graph in (only, out):
+        fill_lanes(graph, graph)
     # From the file, since a training that was interrupted chose before.
     controlled = _read(told) if recipe.accuracy_control else None
     told.unlink(missing_ok=True)
@@ -134,6 +135,7 @@ def _rounded(
         places |= set(controlled.places)
         quantize(graph, out, calibration, percentile=recipe.percentile, float_layers=sorted(places))
     share_grid(out)
+    fill_lanes(out, out)
     return Int8(out, controlled=controlled, speedup=check_promise(recipe.speedup, floats.full, out, planes))
 
 

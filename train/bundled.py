@@ -14,23 +14,30 @@ from torch import Tensor, nn
 from cxredge.bundle import Bundle
 from cxredge.errors import DataError
 from cxredge.train.branch import MetadataBranch
-from cxredge.train.network import FilmNetwork
+from cxredge.train.network import FilmNetwork, narrow
 
 
-def network_of(bundle: Bundle, findings: tuple[str, ...], planes: NDArray[np.uint8]) -> FilmNetwork:
+def network_of(
+    bundle: Bundle, findings: tuple[str, ...], planes: NDArray[np.uint8], *, compressed: bool = False
+) -> FilmNetwork:
     """The network of a MobileNetV2 bundle, in full precision where the bundle carries it, with a head for `findings`.
 
     Findings that the bundle does not carry start at zero. planes: a few hundred training films, uint8 [N, 1, H, W]; on them the
     batch norms are set to what training would have found, so that in evaluation mode the logits are the bundle's (of one reading,
-    where its graph reads a film and its mirror image), and training goes on from there. Raises DataError for another architecture.
+    where its graph reads a film and its mirror image), and training goes on from there. compressed: the network as the steps
+    before quantization left it, pruned for instance, instead of the one they began with. Raises DataError for another
+    architecture.
     """
     if bundle.manifest.architecture != "mobilenet_v2":
         raise DataError(
             f"{bundle.folder.name} is a {bundle.manifest.architecture}; only mobilenet_v2 can be trained on from a bundle"
         )
+    graph = (bundle.float_model if compressed else bundle.full_model) or bundle.model
     network = FilmNetwork("mobilenet_v2", len(findings))
+    *stored, (weight, bias) = _convolutions(graph)
+    if compressed:
+        _narrow_to(network, [kernel for kernel, _ in stored])
     layers = [layer for layer in network.features.modules() if isinstance(layer, nn.Conv2d)]
-    *stored, (weight, bias) = _convolutions(bundle.full_model or bundle.model)
     if [tuple(layer.weight.shape) for layer in layers] != [kernel.shape for kernel, _ in stored]:
         raise DataError(
             f"{bundle.folder.name}: its convolutions are not those of mobilenet_v2 as torchvision builds it"
@@ -44,7 +51,7 @@ def network_of(bundle: Bundle, findings: tuple[str, ...], planes: NDArray[np.uin
         if finding in own:
             network.head.weight.data[column] = torch.from_numpy(weight[own[finding]].copy())
             cast(Tensor, network.head.bias).data[column] = float(bias[own[finding]])
-    if (stored_branch := _branch(bundle.full_model or bundle.model)) is not None:
+    if (stored_branch := _branch(graph)) is not None:
         hidden, offset = stored_branch
         network.metadata = branch = MetadataBranch(len(findings))
         branch.hidden.weight.data = torch.from_numpy(hidden.T.copy())
@@ -52,6 +59,18 @@ def network_of(bundle: Bundle, findings: tuple[str, ...], planes: NDArray[np.uin
             if finding in own:
                 branch.offset.weight.data[column] = torch.from_numpy(offset[:, own[finding]].copy())
     return network
+
+
+def _narrow_to(network: FilmNetwork, kernels: list[NDArray[np.float32]]) -> None:
+    """Take the channels out of a network that these kernels, of its convolutions in order, do not have."""
+    state = {"head.weight": torch.empty(len(network.head.weight), len(kernels[-1]), 1, 1)}
+    convolutions, norms = (
+        [name for name, layer in network.named_modules() if isinstance(layer, kind) and name != "head"]
+        for kind in (nn.Conv2d, nn.BatchNorm2d)
+    )
+    for convolution, norm, kernel in zip(convolutions, norms, kernels, strict=False):
+        state |= {f"{convolution}.weight": torch.from_numpy(kernel), f"{norm}.weight": torch.empty(len(kernel))}
+    narrow(network, state)
 
 
 def _convolutions(path: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -210,26 +211,26 @@ def load_network(run: Path) -> tuple[FilmNetwork, tuple[str, ...]]:
     findings = tuple(facts["findings"])
     network = FilmNetwork(facts["architecture"], len(findings))
     state = load_file(run / "model.safetensors")
-    _narrow(network, state)
+    narrow(network, state)
     if any(key.startswith("metadata.") for key in state):
         network.metadata = MetadataBranch(len(findings))
     network.load_state_dict(state)
     return network.eval(), findings
 
 
-def _narrow(network: FilmNetwork, state: dict[str, Tensor]) -> None:
-    """Give the layers as many channels as their weights have: pruning left some out."""
+def narrow(network: FilmNetwork, state: Mapping[str, Tensor]) -> None:
+    """Give the layers, in place, as many channels as their weights have, by the layer's name: pruning left some out."""
     for name, layer in network.named_modules():
         weight = state.get(f"{name}.weight")
         if weight is None or not isinstance(layer, nn.Conv2d | nn.BatchNorm2d) or weight.shape == layer.weight.shape:
             continue
         parent, _, own = name.rpartition(".")
         if isinstance(layer, nn.BatchNorm2d):
-            narrow: nn.Module = nn.BatchNorm2d(len(weight), layer.eps, layer.momentum)
+            thin: nn.Module = nn.BatchNorm2d(len(weight), layer.eps, layer.momentum)
         else:
             depthwise = layer.groups > 1
-            narrow = nn.Conv2d(
+            thin = nn.Conv2d(
                 len(weight) if depthwise else weight.shape[1], len(weight), layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
                 groups=len(weight) if depthwise else 1, bias=layer.bias is not None,
             )  # fmt: skip
-        setattr(network.get_submodule(parent), own, narrow)
+        setattr(network.get_submodule(parent), own, thin)

@@ -103,10 +103,13 @@ def open_bundled(
     planes: NDArray[np.uint8],
     preprocessing: Preprocessing,
     carved_by: tuple[float, int],
+    *,
+    compressed: bool = False,
 ) -> FilmNetwork:
     """A bundle's network for these films; of a finding it does not carry its logit is nan.
 
     planes: the films, uint8 [N, 1, H, W]. carved_by: validation_share and split_seed by which validation was carved from them.
+    compressed: see `network_of`.
     Raises DataError when its input differs, or when it was not validated on the very films this run is: its own training films
     would be among them.
     """
@@ -134,7 +137,7 @@ def open_bundled(
         )
     rows = np.flatnonzero(films.splits == "train")
     chosen = np.sort(np.random.default_rng(0).choice(rows, min(256, len(rows)), replace=False))
-    network = network_of(bundle, films.findings, planes[chosen])
+    network = network_of(bundle, films.findings, planes[chosen], compressed=compressed)
     missing = [column for column, finding in enumerate(films.findings) if finding not in manifest.names]
     cast(Tensor, network.head.bias).data[missing] = torch.nan
     return network

@@ -10,10 +10,13 @@ import torch
 from house import EXAMPLES, FILMS, Cli
 
 from cxredge.bundle import Bundle, open_bundle
+from cxredge.compress.chain import run_chain
 from cxredge.compress.channels import count
 from cxredge.compress.graphs import Graph, Graphs
+from cxredge.compress.parent import open_parent
 from cxredge.compress.prune import prune, weighed
 from cxredge.compress.recipe import read_recipe
+from cxredge.compress.steps import Take
 from cxredge.devices import read_profile
 from cxredge.errors import CxredgeError, RecipeError
 from cxredge.train.network import FilmNetwork, load_network
@@ -81,7 +84,9 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     assert pruned["macs"] <= 0.6 * whole["macs"]
     assert pruned["parameters"] < whole["parameters"]
     assert pruned["megabytes"] < whole["megabytes"]
-    assert rows[5]["fused"] == {"quantized": 51, "convolutions": 53}
+    assert rows[5]["fused"] == {
+        "quantized": 51, "convolutions": 53, "in_float": ["trunk/features.0/features.0.0", "head"],
+    }  # fmt: skip
     assert rows[0]["fused"]["quantized"] == 0
     # The shipped graph is the one in the table, and the parent is judged as the bundle carries it, to half-precision weights.
     accuracy = bundle.manifest.accuracy
@@ -117,6 +122,21 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
         half = Graphs(bundle, stored["images"], tmp_path / "cache").make(engine, "fp16", profile)
     assert isinstance(half, Graph)
     assert half.onnx.stat().st_size < 0.8 * (bundle.folder / "model.fp32.onnx").stat().st_size
+    _comes_out_of_the_bundle_again(bundle, tmp_path / "cache")
+
+
+def _comes_out_of_the_bundle_again(bundle: Bundle, cache: Path) -> None:
+    """The pruned network, as another recipe's first step takes it."""
+    data = [FILMS / "chestxray14", FILMS / "chest_xray"]
+    parent = open_parent(bundle.folder, data, cache)
+    _, taken = run_chain(bundle.folder, parent, data, [Take(do="take")], cache=cache, say=print)
+    with np.load(bundle.reference) as stored, torch.no_grad():
+        said = taken.network(torch.from_numpy(stored["images"])).numpy()
+        columns = [parent.films.findings.index(name) for name in bundle.manifest.names]
+        assert np.abs(said[:, columns] - stored["float"]).max() < 0.02
+    assert (
+        count(taken.network, parent.preprocessing.size)[0] <= 0.6 * count(parent.network, parent.preprocessing.size)[0]
+    )
 
 
 def _carries_parent_and_pruned_network(bundle: Bundle) -> None:
@@ -186,6 +206,7 @@ def test_a_latency_is_what_the_engine_takes(network: FilmNetwork) -> None:
         ('do = "finetune"\ntraining = { weights = "none" }', "leave out weights"),
         ('do = "distil"\ntraining = { learning_rate = -1 }', "learning_rate"),
         ('do = "melt"', "steps.0"),
+        ('do = "prune"\nmacs = 0.5\n[[steps]]\ndo = "take"', "only the first step"),
     ],
 )
 def test_a_step_that_cannot_be_is_refused_by_name(tmp_path: Path, step: str, says: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from house import FILMS, Cli
 
-from cxredge.bundle import Bundle
+from cxredge.bundle import Bundle, open_bundle
 from cxredge.imaging import Preprocessing, read_film
 from cxredge.runtimes import Artifact, runtime
 from cxredge.train.bundled import network_of
@@ -34,6 +34,18 @@ def test_the_network_of_a_bundle_says_what_the_bundle_says(bundle: Bundle) -> No
         resting = network.eval()(torch.from_numpy(planes)).numpy()
     own = [0, *range(2, len(findings))]
     assert np.corrcoef(training[:, own].ravel(), resting[:, own].ravel())[0, 1] > 0.9
+
+
+def test_a_pruned_network_comes_back_out_of_its_bundle() -> None:
+    bundle = open_bundle("chestxray14-small")
+    with np.load(bundle.reference) as stored:
+        planes, told = stored["images"], stored["float"]
+    network = network_of(bundle, bundle.manifest.names, planes, compressed=True).eval()
+    with torch.no_grad():
+        said = network(torch.from_numpy(planes)).numpy()
+    # The graph stores weights in half precision.
+    assert np.abs(said - told).max() < 0.01
+    assert told.std(axis=0).min() > 0.1
 
 
 def test_a_bundle_validated_on_other_films_is_no_place_to_start(cli: Cli, tmp_path: Path) -> None:
