@@ -13,6 +13,7 @@ from torch import nn
 from cxredge.bundle.evaluated import Step
 from cxredge.compress.chain import Stage
 from cxredge.compress.channels import count
+from cxredge.compress.family import Member
 from cxredge.compress.fused import fused
 from cxredge.compress.measure import Job, Tick, measure
 from cxredge.compress.records import score
@@ -54,13 +55,14 @@ class Films:
 def report_costs(
     out: Path, title: str, source: str, graphs: Sequence[tuple[Path, Path]], stages: Sequence[Stage],
     made: Int8, calibration: tuple[Floats, Floats], names: Sequence[str],
-    test: Films, validation: Films, files: Sequence[Path], preprocessing: Preprocessing, *, views: int = 1,
+    test: Films, validation: Films, files: Sequence[Path], preprocessing: Preprocessing, *,
+    family: Sequence[Member], views: int = 1,
 ) -> tuple[Step, ...]:  # fmt: skip
     """Measure every form of the network and write what compression cost; what of it the manifest keeps.
 
     graphs: a stage each, then the quantized ones; the file in 32-bit floats, whose size is told, and the one that the bundle
     carries, which is measured. simulated: the network's contract, whose rounding torch simulates. calibration: of the last graph.
-    views: how often a graph reads a film, 2 where its mirror image counts too.
+    family: what was exported. views: how often a graph reads a film, 2 where its mirror image counts too.
     """
     size = preprocessing.size
     forms = []
@@ -90,7 +92,8 @@ def report_costs(
     write_report(
         out, [each for each, _ in found], parities(found, made.simulated, calibration, test), title=title,
         source=f"{source} test", truth=test.truth, names=names, files=files, preprocessing=preprocessing,
-        graphs=(graphs[0][1], graphs[-1][1]), scans=scans, made=made, differ=probabilities(last_logits) - probabilities(first),
+        graphs=(graphs[0][1], graphs[-1][1]), scans=scans, made=made, family=family,
+        differ=probabilities(last_logits) - probabilities(first),
     )  # fmt: skip
     # Through one engine, and no times: the same run gives the same manifest.
     return tuple(

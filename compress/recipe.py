@@ -11,6 +11,8 @@ from cxredge.compress.steps import Step
 from cxredge.errors import RecipeError
 
 Engine = Literal["onnxruntime", "openvino"]
+# Of the exported family, what comes beside the portable graphs.
+Form = Literal["tensorrt", "openvino"]
 
 
 class AccuracyControl(BaseModel):
@@ -63,6 +65,7 @@ class Recipe(BaseModel):
     speedup: engine -> how many times as fast as full precision INT8 has to be, measured on this machine; where it is not, nothing
     is written.
     mirrored: the bundle's graphs read each film and its mirror image and give the mean: twice the work, steadier logits.
+    export: beside the portable graphs, for which engines the network is written and checked (see `family`).
     gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features.
     population_ages: youngest and oldest age in whole years that the model is for; without it, any.
     reference_films: validation films that the self-test carries. history: how the run came about, where its recipe does not
@@ -85,6 +88,7 @@ class Recipe(BaseModel):
     accuracy_control: AccuracyControl | None = None
     speedup: dict[Engine, Annotated[float, Field(gt=0)]] = {}
     mirrored: bool = False
+    export: tuple[Form, ...] = ("tensorrt", "openvino")
     gate_films: Annotated[int, Field(ge=16)] = 750
     gate_components: Annotated[int, Field(ge=1)] = 32
     reference_films: Annotated[int, Field(ge=8)] = 32

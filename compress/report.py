@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge import __version__
+from cxredge.compress.family import Member
 from cxredge.compress.fused import Fused
 from cxredge.compress.sensitivity import Probe, drawn
 from cxredge.compress.to_int8 import Int8
@@ -111,12 +112,13 @@ def parity(between: str, one: Floats, other: Floats, truth: Floats, patients: ND
 def write_report(
     out: Path, rows: Sequence[Row], parities: Sequence[Parity], *, title: str, source: str, truth: Floats, names: Sequence[str],
     files: Sequence[Path], preprocessing: Preprocessing, graphs: tuple[Path, Path], differ: Floats,
-    scans: Sequence[tuple[str, Sequence[Probe]]] = (), made: Int8,
+    scans: Sequence[tuple[str, Sequence[Probe]]] = (), made: Int8, family: Sequence[Member] = (),
 ) -> None:  # fmt: skip
     """Write `compression.json` and `compression.html` into the folder `out`.
 
     rows: the parent first, what is shipped last. graphs: those two. files: the test films; differ: the two graphs' difference of
     probability on them, [N, L]. scans: of the steps that made one, with the step's name. made: how the last graph was quantized.
+    family: what was exported.
     """
     out.mkdir(parents=True, exist_ok=True)
     apart = _furthest_apart(differ)
@@ -135,6 +137,7 @@ def write_report(
         ],
         "sensitivity": [{"step": step, "probes": [asdict(probe) for probe in probes]} for step, probes in scans],
         "speedup": made.speedup or {},
+        "graphs": [asdict(each) for each in family],
         "accuracy_control": asdict(made.controlled) if made.controlled else None,
     }
     (out / "compression.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
@@ -150,7 +153,7 @@ def write_report(
     page = environment().get_template("compression.html.j2").render(
         said=said, rows=rows, parities=parities, forests=forests, pareto=_pareto(rows), rarest=rarest, positives=positives,
         engines=ENGINES, sheet=contact_sheet(tiles, columns=4) if tiles else None,
-        scans=[(step, probes, drawn(probes)) for step, probes in scans], controlled=made.controlled,
+        scans=[(step, probes, drawn(probes)) for step, probes in scans], controlled=made.controlled, family=family,
     )  # fmt: skip
     (out / "compression.html").write_text(page, encoding="utf-8")
 

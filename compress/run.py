@@ -26,6 +26,7 @@ from cxredge.compress.calibrate import platt
 from cxredge.compress.chain import run_chain
 from cxredge.compress.costs import Films, report_costs
 from cxredge.compress.export import Contract, Trunk, branch_for, export, fold_calibration, head_for, store_half
+from cxredge.compress.family import for_tensorrt, write_family
 from cxredge.compress.gate import fit_gate
 from cxredge.compress.parent import open_parent
 from cxredge.compress.preactivation import standardized
@@ -100,6 +101,13 @@ def compress(
         taught = rows("train", recipe.source)
         # Where training sets the ranges too, it draws its own films.
         calibrating = taught[:0] if recipe.quantization_aware else _some(rng, taught, recipe.calibration_films)
+        tensorrt = Path(scratch) / "tensorrt.onnx" if "tensorrt" in recipe.export else None
+        if tensorrt:
+            # Before hours of training: a graph that TensorRT refuses is refused now.
+            say("Writing the graph for TensorRT")
+            wanted = (recipe.quantization_aware or recipe).calibration_films
+            its_films = _some(np.random.default_rng(2), taught, wanted)
+            for_tensorrt(fp32, tensorrt, planes[its_films])
         made = to_int8(
             Quantizable(network, head, branch, standardized(network, gate), size, fp32, floats[0]),
             planes[taught], planes[calibrating], recipe, int8,
@@ -110,7 +118,7 @@ def compress(
         names = tuple(films.findings[i] for i in carried)
         validation, test = rows("validation", recipe.source), rows("test", recipe.source)
         known, truth = (films.labels[which][:, carried].astype(np.float64) for which in (validation, test))
-        for graph in graphs:
+        for graph in [*([tensorrt] if tensorrt else []), *graphs]:
             calibration = platt(known, score(graph, planes[validation]).logits)
             fold_calibration(graph, *calibration)
         # What is measured as the parent is the very file that the bundle carries.
@@ -198,11 +206,15 @@ def compress(
             files["model.float.onnx"] = stored_float
         say(f"Measuring every step, for the report in {report}")
         carried_as = {floats[0]: stored_full, fp32: stored_float}
+        family = write_family(
+            report / "graphs", fp32, int8, recipe.export, tensorrt,
+            planes=planes[test], truth=truth, patients=films.patients[test], parent=full.logits,
+        )  # fmt: skip
         steps = report_costs(
             report, f"{recipe.title}, {recipe.version}", recipe.source, [(graph, carried_as.get(graph, graph)) for graph in graphs],
             stages, made, calibration, names, Films(planes[test], truth, films.patients[test]),
             Films(planes[validation], known, films.patients[validation]), [films.files[i] for i in test], parent.preprocessing,
-            views=1 + mirrored,
+            views=1 + mirrored, family=family,
         )  # fmt: skip
         say("Measuring subgroups and calibration on test films, for the card")
         return recard(write_bundle(Path(scratch) / recipe.name, files, described), data, out)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from cxredge.compress.recipe import read_recipe
 from cxredge.compress.steps import Take
 from cxredge.devices import read_profile
 from cxredge.errors import CxredgeError, RecipeError
+from cxredge.runtimes import Artifact, runtime
 from cxredge.train.network import FilmNetwork, load_network
 
 BUNDLE = """
@@ -110,6 +112,8 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     assert "What each group of channels costs" in page
     assert "data:image/jpeg;base64," in page
 
+    _wrote_every_form(said["graphs"], tmp_path / "small-report" / "graphs", bundle)
+
     # Again: every step is found done, the rounding alone is trained anew.
     again = cli(*words)
     assert again.returncode == 0, again.stderr
@@ -123,6 +127,23 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     assert isinstance(half, Graph)
     assert half.onnx.stat().st_size < 0.8 * (bundle.folder / "model.fp32.onnx").stat().st_size
     _comes_out_of_the_bundle_again(bundle, tmp_path / "cache")
+
+
+def _wrote_every_form(graphs: list[dict[str, Any]], folder: Path, bundle: Bundle) -> None:
+    """Each for its engine, and of each how many convolutions it computes in 8 bits: all but the first ones and the head."""
+    assert [(each["file"], each["engine"], each["quantized"], each["convolutions"]) for each in graphs] == [
+        ("model.fp32.onnx", "onnxruntime", 0, 53),
+        ("model.int8.onnx", "onnxruntime", 51, 53),
+        ("model.int8.onnx", "openvino", 51, 53),
+        ("openvino/model.xml", "openvino", 51, 53),
+        ("model.int8.tensorrt.onnx", "tensorrt", 49, 53),
+    ]
+    assert (folder / "model.int8.onnx").read_bytes() == bundle.model.read_bytes()
+    with np.load(bundle.reference) as stored:
+        for each, said in zip(graphs, ("float", "logits", "logits", "logits", "logits"), strict=True):
+            engine = "openvino" if each["engine"] == "openvino" else "onnxruntime"
+            logits = runtime(engine).load(Artifact(engine, folder / each["file"]), 1).run(stored["images"]).logits
+            assert np.abs(logits - stored[said]).max() < 0.1, each
 
 
 def _comes_out_of_the_bundle_again(bundle: Bundle, cache: Path) -> None:
