@@ -28,7 +28,8 @@ def compress_command(
     recipe: Annotated[
         str,
         typer.Option(
-            help="A shipped recipe's name (chestxray14, chestxray14-small, paediatric-pneumonia, or default to try the tools out)"
+            help="A shipped recipe's name (chestxray14, chestxray14-small, chestxray14-small-requantized, paediatric-pneumonia,"
+            " paediatric-pneumonia-small, or default to try the tools out)"
             " or the path of a .toml file."
         ),
     ] = "chestxray14",
@@ -45,7 +46,8 @@ def compress_command(
 
     Takes the steps of the recipe (distil, prune, finetune; `default` has each of them once), quantizes to INT8, calibrates, chooses
     operating points on validation films, and measures on the test films what each step cost, finding by finding: on screen, in
-    the model card, and in compression.html beside the bundle. Killed, the same command goes on with the step it died in.
+    the model card, and in compression.html in the report's folder. There, in `graphs`, lies the network in every form: ONNX in
+    32-bit floats and in 8 bits, as TensorRT takes it, and OpenVINO's IR. Killed, the same command goes on with the step it died in.
 
     To see what it does before training for hours: `--recipe default` goes all the way in minutes, on a few hundred films.
     Channels leave whole. No step sets single weights to zero (unstructured sparsity): measured with 70 % zeros, ONNX Runtime and
