@@ -59,7 +59,8 @@ def main(
         }
         shared = _patients_known(films, run)
     found: dict[str, Any] = {
-        "command": f"python -m cxredge.benchmarks.image_split {data.name} --epochs {epochs} --size {size} --seed {seed}",
+        "command": f"python -m cxredge.benchmarks.image_split {data.name} --epochs {epochs} --size {size} --seed {seed}"
+        f" --weights {Path(weights).name}",
         "date": date.today().isoformat(), "cxredge": __version__, "machine": this_machine().text,
         "patients": len(patients), "films": len(films.files), "validation_films_of_patients_trained_on": shared,
         **{name: _figures(each) for name, each in told.items()},

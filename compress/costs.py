@@ -70,8 +70,9 @@ def report_costs(
         stage = stages[min(number, len(stages) - 1)]
         macs, parameters = count(stage.network, size)
         last = number == len(graphs) - 1
-        step = stage.name if number < len(stages) else "INT8" if last else "INT8, rounded only"
-        changed = number == 0 or stage.name in {"distil", "prune"}
+        left = "as taken from the bundle" if stage.name == "take" else stage.name
+        step = left if number < len(stages) else "INT8" if last else "INT8, rounded only"
+        changed = number == 0 or stage.name in {"distil", "prune", "take"}
         forms.append(
             Form(
                 step,

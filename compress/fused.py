@@ -14,7 +14,8 @@ from cxredge.runtimes.openvino_ import OpenVinoSession
 
 @dataclass(frozen=True)
 class Fused:
-    """Of so many convolutions, those that an engine computes in 8 bits from input to output; in_float: names of the others."""
+    """Of so many convolutions, those that an engine computes in 8 bits from input to output; in_float: names of the others, where
+    not all of them are."""
 
     quantized: int
     convolutions: int
@@ -26,7 +27,7 @@ def fused(engine: str, graph: Path) -> Fused:
     quantized = _by_onnxruntime(graph) if engine == "onnxruntime" else _by_openvino(graph)
     every = [_layer(node.name) for node in onnx.load(graph).graph.node if node.op_type == "Conv"]
     floats = tuple(name for name in every if name not in quantized)
-    return Fused(len(every) - len(floats), len(every), floats)
+    return Fused(len(every) - len(floats), len(every), floats if quantized else ())
 
 
 def _by_onnxruntime(graph: Path) -> set[str]:

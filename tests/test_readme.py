@@ -72,26 +72,31 @@ def measured_of_children(children: Bundle) -> list[str]:
     ]
 
 
-def measured_of_small(small: Bundle) -> list[str]:
-    """The rows of the README's table of the pruned model."""
+def measured_of_small(small: Bundle, sibling: str) -> list[str]:
+    """The rows of the README's table of a pruned model, made from the unpruned `sibling` or beside it."""
     accuracy = small.manifest.accuracy
     full, compressed, drift = accuracy.full, accuracy.compressed, accuracy.drift
-    found = json.loads((RESULTS / "benchmark-chestxray14.json").read_text(encoding="utf-8"))
-    middle = {
-        (row["model"], row["runtime"]): row["engine_only"]["p50"]
-        for row in found["measured"]
-        if row["threads"] == row["batch"] == 1
-    }
-    assert small.model_sha256 in {model["sha256"] for model in found["models"]}
-    times = [
-        middle["chestxray14", engine] / middle[small.manifest.name, engine] for engine in ("onnxruntime", "openvino")
-    ]
+    found = json.loads((RESULTS / "against-torch.json").read_text(encoding="utf-8"))
+    assert found["models"][small.manifest.name] == small.model_sha256
+    times = {(row["engine"], row["model"]): row for row in found["rows"]}
+    own, beside = (
+        [times[engine, name] for engine in ("onnxruntime", "openvino")] for name in (small.manifest.name, sibling)
+    )
+    faster = [slow["milliseconds"] / fast["milliseconds"] for slow, fast in zip(beside, own, strict=True)]
     assert small.full_model is not None
     side = small.manifest.preprocessing.size
     left = count_macs(small.model, side) / count_macs(small.full_model, side)
     return [
         f"| model file; multiplications left of its parent's | {small.model.stat().st_size / 1e6:.2f} MB; {100 * left:.0f} % |",
-        f"| engine alone against `chestxray14`, ONNX Runtime, OpenVINO | {times[0]:.2f}, {times[1]:.2f} times as fast |",
+        f"| engine alone against `{sibling}`, ONNX Runtime, OpenVINO | {faster[0]:.2f}, {faster[1]:.2f} times as fast |",
+        *(
+            f"| against {peer} in PyTorch, 32-bit floats, ONNX Runtime, OpenVINO |"
+            f" {own[0][key]:.1f}, {own[1][key]:.1f} times as fast |"
+            for peer, key in (
+                ("MobileNetV2", "times_as_fast_as_mobilenet_v2"),
+                ("DenseNet121", "times_as_fast_as_densenet121"),
+            )
+        ),
         f"| mean AUROC, INT8; unpruned full-precision parent | {compressed.value:.3f} ({compressed.low:.3f}-{compressed.high:.3f});"
         f" {full.value:.3f} |",
         f"| drift from that parent, paired | {drift.value:+.4f} ({drift.low:+.4f} to {drift.high:+.4f}) |",
@@ -100,10 +105,11 @@ def measured_of_small(small: Bundle) -> list[str]:
 
 
 def test_the_tables_of_measured_numbers_are_those_that_were_measured(bundle: Bundle) -> None:
-    others = measured_of_children(open_bundle("paediatric-pneumonia")) + measured_of_small(
-        open_bundle("chestxray14-small")
-    )
-    for row in measured(bundle) + others:
+    children = open_bundle("paediatric-pneumonia")
+    rows = measured(bundle) + measured_of_children(children)
+    for sibling in (bundle, children):
+        rows += measured_of_small(open_bundle(f"{sibling.manifest.name}-small"), sibling.manifest.name)
+    for row in rows:
         assert row in README
 
 
