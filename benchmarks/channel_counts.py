@@ -51,7 +51,7 @@ def main(
         "command": f"python -m cxredge.benchmarks.channel_counts --size {size}",
         "date": date.today().isoformat(),
         "cxredge": __version__,
-        "machine": this_machine(),
+        "machine": this_machine().text,
         "filled": _filled(graph) if graph else None,
         "microseconds": {engine: {str(count): us for count, us in row.items()} for engine, row in engines.items()},
     }

@@ -84,7 +84,7 @@ def main(
 
 
 def _plan(plan: Path) -> tuple[list[Row], Path]:
-    """The rows, and the run whose validation films are meant."""
+    """The rows, and the run or bundle whose validation films are meant."""
     try:
         said = tomllib.loads(plan.read_text(encoding="utf-8"))
         return [Row(**row) for row in said["rows"]], Path(said["splits_of"])

@@ -29,7 +29,7 @@ def compress_command(
         str,
         typer.Option(
             help="A shipped recipe's name (chestxray14, chestxray14-small, chestxray14-small-requantized, paediatric-pneumonia,"
-            " paediatric-pneumonia-small, or default to try the tools out)"
+            " or default to try the tools out)"
             " or the path of a .toml file."
         ),
     ] = "chestxray14",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge import __version__
+from cxredge.bundle.check import MANIFEST
 from cxredge.devices import this_machine
 from cxredge.errors import DataError
 from cxredge.imaging import Film
@@ -76,12 +77,12 @@ def evaluate(
     """Evaluate a model on the official test films of data sets, or on another split.
 
     metadata: give the model age, sex and view from the tables, where it takes them; without, it is measured as a scan uses it.
-    against: another model, to tell the paired difference from; it is given the films alone. splits_of: a run whose validation
-    films stand for `validation`; a run has its own.
+    against: another model, to tell the paired difference from; it is given the films alone. splits_of: a run or
+    bundle whose validation films stand for `validation`; a run knows no others than its own, a bundle has its own unless told.
     examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
     """
     run = subject.path if subject.kind == "run" else None
-    films, columns = matched(read_films(data, split, run=run or splits_of), subject)
+    films, columns = matched(read_films(data, split, splits_of=run or splits_of or _carved_by(subject, split)), subject)
     labels = films.labels.astype(np.float64)
     boxes, peaks = read_boxes(data), _Peaks(columns, films)
     given = encode(read_facts(data, films)) if metadata else None
@@ -173,12 +174,18 @@ def _pointing(films: Films, boxes: dict[str, dict[str, list[Box]]], peaks: _Peak
     return rows
 
 
+def _carved_by(subject: Subject, split: str) -> Path | None:
+    """The bundle that knows the validation films of one of its graphs; None where that does not matter."""
+    folder = subject.path.parent
+    return folder if split in {"train", "validation"} and (folder / MANIFEST).is_file() else None
+
+
 def _with_thresholds(
     subject: Subject, data: Sequence[Path], runtime: str, threads: int, *, metadata: bool
 ) -> Subject:  # fmt: skip
     """A run has no operating point of its own: Youden's index on its validation films, where they are among the data."""
     try:
-        films, columns = matched(read_films(data, "validation", run=subject.path), subject)
+        films, columns = matched(read_films(data, "validation", splits_of=subject.path), subject)
     except DataError:
         return subject
     given = encode(read_facts(data, films)) if metadata else None

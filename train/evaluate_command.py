@@ -53,7 +53,7 @@ def evaluate_command(
     splits_of: Annotated[
         Path | None,
         typer.Option(
-            help="A run's folder: its validation films, for a bundle or an ONNX file that does not know them.",
+            help="A run or a bundle: its validation films stand for --split validation; the model's own unless told.",
             show_default=False,
         ),
     ] = None,

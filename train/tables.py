@@ -7,20 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
+from cxredge.bundle import open_bundle
 from cxredge.errors import DataError
-from cxredge.train.sources import Films, Listing, Uncertain, join, name_of, read_source
+from cxredge.train.sources import Films, Listing, Uncertain, carve_validation, join, name_of, read_source
 
 SPLITS = ("test", "validation", "train", "all")
 
 
-def read_films(data: Sequence[Path], split: str, *, run: Path | None = None) -> Films:
+def read_films(data: Sequence[Path], split: str, *, splits_of: Path | None = None) -> Films:
     """The films of one split of one or more data sets; a .csv file is read as a labels table.
 
-    run: a finished run, whose own validation films then stand for `validation`. Raises DataError.
+    splits_of: a finished run, or a bundle (a folder, or a shipped model's name), whose own validation films then stand for
+    `validation`. Raises DataError, and the errors of `open_bundle`.
     """
     films = join([read_data(path) for path in data])
-    if run is not None:
-        films = _split_as(films, run)
+    if splits_of is not None:
+        films = _split_as(films, splits_of) if (splits_of / "run.json").is_file() else _carved_as(films, splits_of)
     if split == "all":
         return films
     return films.split(split)
@@ -94,3 +96,26 @@ def _split_as(films: Films, run: Path) -> Films:
         if splits[i] != "test":
             splits[i] = said.get((str(source), name_of(file)), splits[i])
     return replace(films, splits=splits)
+
+
+def _carved_as(films: Films, where: Path) -> Films:
+    """The splits as a bundle's network was trained with: carved anew as its manifest says, which gives the same films again.
+
+    Raises DataError where these are not the films it was validated on.
+    """
+    training = open_bundle(where).manifest.training
+    share, seed = (training.recipe.get(key) for key in ("validation_share", "split_seed"))
+    # One seed drew everything before `split_seed` came.
+    seed = training.recipe.get("seed") if seed is None else seed
+    if not isinstance(share, float) or not isinstance(seed, int):
+        raise DataError(f"{where} does not say how its validation films were carved; give --splits-of a run")
+    films = carve_validation(films, share=share, seed=seed)
+    for source in sorted(set(films.sources)):
+        found = int(((films.sources == source) & (films.splits == "validation")).sum())
+        wanted = training.films.get(str(source), {}).get("validation", 0)
+        if found != wanted:
+            raise DataError(
+                f"{where} was validated on {wanted} films of {source}, and of those given {found} would be carved: not the films it"
+                " was trained on, so which of them it knows cannot be told"
+            )
+    return films
