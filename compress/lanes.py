@@ -2,7 +2,7 @@
 
 ONNX Runtime's 8-bit depthwise kernel takes 16 channels at a time and leaves a rest of 8 to one that is many times slower: 88
 channels take half as long again as 96. OpenVINO has no such step and pays for the channels added: `chestxray14-small` 0.1.0 gained
-14 % in ONNX Runtime and lost 5 % there (`benchmarks.channel_counts`). Pruning knows (`round_to`); this is for networks that were
+14 % in ONNX Runtime and lost 5 % there (`compress.channel_counts`). Pruning knows (`round_to`); this is for networks that were
 pruned without. Not one bit of what a graph says changes. Without torch.
 """
 

@@ -22,7 +22,7 @@ def read_films(data: Sequence[Path], split: str, *, splits_of: Path | None = Non
     """
     films = join([read_data(path) for path in data])
     if splits_of is not None:
-        films = _split_as(films, splits_of) if (splits_of / "run.json").is_file() else _carved_as(films, splits_of)
+        films = _split_as(films, splits_of) if (splits_of / "splits.csv").is_file() else _carved_as(films, splits_of)
     if split == "all":
         return films
     return films.split(split)

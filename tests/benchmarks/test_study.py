@@ -1,4 +1,4 @@
-"""What a lever brought, and what the rounding of the first layers costs: on real films, through a real engine."""
+"""What a lever brought, on real films, through a real engine."""
 
 import csv
 import json

@@ -71,6 +71,10 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
         assert stored["images"].shape == (8, 1, 64, 64)
         assert np.abs(stored["logits"] - stored["full"]).max() < 1
     _check_evidence(bundle, cli)
+    # Run and bundle mean the same validation films.
+    names = [read_films(DATA, "validation", splits_of=each).files for each in (tmp_path / "run", bundle.folder)]
+    assert names[0] == names[1]
+    assert len(names[0]) == sum(split["validation"] for split in manifest.training.films.values())
     scanned = cli("scan", FILMS / "chest_xray" / "test", "--model", "small", "--output", "out")
     assert scanned.returncode == 0, scanned.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

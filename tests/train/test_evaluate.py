@@ -215,3 +215,10 @@ def test_patients_are_drawn_whole_and_a_draw_without_positives_is_left_out() -> 
     assert found.value == pytest.approx(0.8)
     assert np.isfinite([found.low, found.high]).all()
     assert found.low < found.value <= found.high
+
+
+def test_films_that_a_bundle_was_not_validated_on_are_no_validation_films() -> None:
+    with pytest.raises(
+        DataError, match="was validated on 338 films of chestxray14, and of those given 1 would be carved"
+    ):
+        evaluate(open_subject("chestxray14"), [NIH], split="validation")

@@ -1,6 +1,6 @@
 """Which channel counts do an engine's 8-bit depthwise kernels like? What pruning rounds to is chosen by it.
 
-    python -m cxredge.benchmarks.channel_counts --output benchmarks/results/channel-counts.json
+    python -m cxredge.compress.channel_counts --output benchmarks/results/channel-counts.json
 
 A depthwise 3x3 convolution in QDQ form at each count, one thread, all counts in turns; the plot is written beside the figures.
 With `--graph FILE`, besides, a quantized graph as it is and with its depthwise channels filled up (`compress.lanes`).
@@ -48,7 +48,7 @@ def main(
         for engine, load in {"onnxruntime": _onnxruntime, "openvino": _openvino}.items()
     }
     found = {
-        "command": f"python -m cxredge.benchmarks.channel_counts --size {size}",
+        "command": f"python -m cxredge.compress.channel_counts --size {size}",
         "date": date.today().isoformat(),
         "cxredge": __version__,
         "machine": this_machine().text,
