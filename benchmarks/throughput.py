@@ -28,6 +28,7 @@ import typer
 from rich.console import Console
 
 from cxredge import __version__
+from cxredge.bundle.bundle import DEFAULT, open_bundle
 from cxredge.devices import this_machine
 
 DECODE_ONLY = """
@@ -98,6 +99,7 @@ def main(
     films: Annotated[
         Path, typer.Argument(help="A folder as tests/make_clinic_films.py writes it.", show_default=False)
     ],
+    model: Annotated[str, typer.Option(help="That the scan reads with; a shipped model's name or a bundle.")] = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 4,
     whole: Annotated[bool, typer.Option(help="Read all films in every round, not a part of them in each.")] = False,
     plain: Annotated[bool, typer.Option(help="Run the plain script too; it needs torch and torchvision.")] = True,
@@ -124,21 +126,22 @@ def main(
                 (part / file.name).symlink_to(file.resolve())
                 file.read_bytes()
             counts.append(len(list(part.iterdir())))
-            scan = [sys.executable, "-m", "cxredge", "scan", str(part), "--output"]
+            scan = [sys.executable, "-m", "cxredge", "scan", str(part), "--model", model, "--output"]
             if number == 0:
                 # The self-test runs here, as it does once on a clinic's machine, and modules are compiled.
                 first = [str(file) for file in share[:20]]
-                run([*scan[:-2], *first, scan[-1], f"{scratch}/first"])
+                run([*scan[:4], *first, *scan[5:], f"{scratch}/first"])
             for name in samples if number % 2 == 0 else reversed(samples):
                 command = [*scan, f"{part}-out"] if name == "scan" else [sys.executable, str(programs[name]), str(part)]
                 samples[name].append(run(command))
     found = {
-        "command": f"python -m cxredge.benchmarks.throughput {films.name} --rounds {rounds}"
+        "command": f"python -m cxredge.benchmarks.throughput {films.name} --model {model} --rounds {rounds}"
         f"{' --whole' if whole else ''}{'' if plain else ' --no-plain'}",
         "date": date.today().isoformat(),
         "cxredge": __version__,
         "python": platform.python_version(),
         "machine": this_machine().text,
+        "model_sha256": open_bundle(model).model_sha256,
         "load_average_after": os.getloadavg(),
         "films": sum(counts),
         "films_per_second": {
