@@ -212,6 +212,9 @@ def import_nncf() -> ModuleType:
     import nncf
 
     nncf.set_log_level(logging.ERROR)
+    # `nncf.strip` loads torchao for kernels it does not use here; that some cannot be loaded is nobody's concern.
+    for noisy in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     return nncf  # type: ignore[no-any-return]
 
 
