@@ -67,7 +67,7 @@ def control(
     """
     model = onnx.load(int8)
     said = score(full, planes).logits
-    floats = _weights(full)
+    floats = float_weights(full)
     names = [node.name for node in _quantized(model)]
     places = [place for place, node in enumerate(_convolutions(model)) if node.name in names]
 
@@ -139,7 +139,7 @@ def _clipped(model: onnx.ModelProto, name: str, quantize: onnx.NodeProto) -> str
     return f"{name}.clipped"
 
 
-def _weights(full: Path) -> list[Weights]:
+def float_weights(full: Path) -> list[Weights]:
     """Kernel and bias of every convolution of a full-precision graph, however they are stored, in the order they run."""
     with tempfile.TemporaryDirectory() as scratch:
         folded = Path(scratch) / "folded.onnx"

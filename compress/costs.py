@@ -61,7 +61,7 @@ def report_costs(
     """Measure every form of the network and write what compression cost; what of it the manifest keeps.
 
     graphs: a stage each, then the quantized ones; the file in 32-bit floats, whose size is told, and the one that the bundle
-    carries, which is measured. simulated: the network's contract, whose rounding torch simulates. calibration: of the last graph.
+    carries, which is measured. made: how the last graph was quantized. calibration: of the last graph.
     family: what was exported. views: how often a graph reads a film, 2 where its mirror image counts too.
     """
     size = preprocessing.size

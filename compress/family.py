@@ -24,6 +24,9 @@ from cxredge.runtimes.openvino_ import OpenVinoSession
 
 # The profile whose TensorRT engine the graph is made for.
 DEVICE = "jetson"
+FILES = (
+    "model.fp32.onnx", "model.int8.onnx", "model.int8.tensorrt.onnx", "openvino/model.xml", "openvino/model.bin",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,10 @@ def write_family(
     tensorrt: the graph of `for_tensorrt`. planes: test films, uint8 [N, 1, H, W]; truth [N, L]; parent: the full-precision
     parent's logits of them [N, L]. Raises CxredgeError where an engine cannot run its graph.
     """
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    # Of an earlier run; whatever else lies in the folder is somebody's.
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
     openvino = runtime("openvino").available() is True
     whole, small = (
         Path(shutil.copy(graph, out / f"model.{name}.onnx")) for graph, name in ((fp32, "fp32"), (int8, "int8"))

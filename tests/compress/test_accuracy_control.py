@@ -9,7 +9,7 @@ from house import FILMS
 from numpy.typing import NDArray
 
 from cxredge.bundle import open_bundle
-from cxredge.compress.accuracy_control import _weights, control, in_float
+from cxredge.compress.accuracy_control import control, float_weights, in_float
 from cxredge.compress.promise import SlowerThanPromisedError, check_promise
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.recipe import AccuracyControl
@@ -75,7 +75,7 @@ def test_nothing_stays_in_floats_where_logits_are_near_enough_or_time_is_short(
 def test_with_every_convolution_out_of_the_rounding_full_precision_is_left(
     full: Path, int8: Path, films: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    whole = in_float(int8, range(52), _weights(full), tmp_path / "whole.onnx")
+    whole = in_float(int8, range(52), float_weights(full), tmp_path / "whole.onnx")
     assert quantized_convolutions(whole)[0] == 0
     said = score(full, films[:4]).logits
     left, rounded = (np.abs(score(graph, films[:4]).logits - said).mean() for graph in (whole, int8))

@@ -115,10 +115,12 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     _wrote_every_form(said["graphs"], tmp_path / "small-report" / "graphs", bundle)
 
     # Again: every step is found done, the rounding alone is trained anew.
+    (tmp_path / "small-report" / "graphs" / "mine.txt").write_text("not cxredge's")
     again = cli(*words)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("done before in") == 2
     assert open_bundle(tmp_path / "small").sha256 == bundle.sha256
+    assert (tmp_path / "small-report" / "graphs" / "mine.txt").read_text() == "not cxredge's"
     # A device that computes in 16-bit floats gets the pruned network, not its parent.
     profile = read_profile("jetson")
     engine = next(each for each in profile.engines if each.name == "tensorrt")
