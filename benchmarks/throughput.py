@@ -39,7 +39,7 @@ from cxredge.devices import this_machine
 from cxredge.imaging.preprocess import decode
 
 def one(file):
-    decode(file, at_least=448)
+    decode(file, at_least=448, reduced=len(sys.argv) > 2)
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(this_machine().cores) as pool:
@@ -102,6 +102,9 @@ def main(
     model: Annotated[str, typer.Option(help="That the scan reads with; a shipped model's name or a bundle.")] = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 4,
     whole: Annotated[bool, typer.Option(help="Read all films in every round, not a part of them in each.")] = False,
+    reduced_decoding: Annotated[
+        bool, typer.Option("--reduced-decoding", help="Scan, and decode alone, with this option of the scan's.")
+    ] = False,
     plain: Annotated[bool, typer.Option(help="Run the plain script too; it needs torch and torchvision.")] = True,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSON with every sample.", show_default=False)
@@ -131,12 +134,17 @@ def main(
                 # The self-test runs here, as it does once on a clinic's machine, and modules are compiled.
                 first = [str(file) for file in share[:20]]
                 run([*scan[:4], *first, *scan[5:], f"{scratch}/first"])
+            reduced = ["--reduced-decoding"] if reduced_decoding else []
+            commands = {
+                "scan": [*scan, f"{part}-out", *reduced],
+                "decode": [sys.executable, str(programs["decode"]), str(part), *reduced],
+                "plain": [sys.executable, str(programs["plain"]), str(part)],
+            }
             for name in samples if number % 2 == 0 else reversed(samples):
-                command = [*scan, f"{part}-out"] if name == "scan" else [sys.executable, str(programs[name]), str(part)]
-                samples[name].append(run(command))
+                samples[name].append(run(commands[name]))
     found = {
         "command": f"python -m cxredge.benchmarks.throughput {films.name} --model {model} --rounds {rounds}"
-        f"{' --whole' if whole else ''}{'' if plain else ' --no-plain'}",
+        f"{' --whole' if whole else ''}{' --reduced-decoding' if reduced_decoding else ''}{'' if plain else ' --no-plain'}",
         "date": date.today().isoformat(),
         "cxredge": __version__,
         "python": platform.python_version(),

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,21 +33,21 @@ class Teacher:
     @torch.no_grad()
     def logits(self, image: Tensor) -> Tensor:
         """Logits, float [N, L]. image: uint8 [N, 1, H, W], brought to the teacher's own size."""
-        return self.network(self._sized(image)).float()  # type: ignore[no-any-return]
+        return self.network(sized(image, self.size)).float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def logits_and_cams(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, float [N, L], and class activation maps, float [N, L, h, w], of the same images in one pass."""
-        logits, cams = WithMaps(self.network)(self._sized(image))
+        logits, cams = WithMaps(self.network)(sized(image, self.size))
         return logits.float(), cams.float()
 
-    def _sized(self, image: Tensor) -> Tensor:
-        if image.shape[-1] != self.size:
-            resized = torch.nn.functional.interpolate(
-                image.float(), (self.size, self.size), mode="bilinear", antialias=True
-            )
-            image = resized.round().clamp(0, 255).to(torch.uint8)
+
+def sized(image: Tensor, size: int) -> Tensor:
+    """Films uint8 [N, 1, H, W] brought to size x size pixels."""
+    if image.shape[-1] == size:
         return image
+    resized = torch.nn.functional.interpolate(image.float(), (size, size), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Recipe, device: torch.device) -> Teacher:
@@ -58,9 +58,10 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
     """
     if is_bundle(run):
         carved_by = (recipe.validation_share, recipe.split_seed)
-        network = open_bundled(run, films, planes, recipe.preprocessing, carved_by).eval()
+        size = open_bundle(run).manifest.preprocessing.size
+        network = open_bundled(run, films, planes, replace(recipe.preprocessing, size=size), carved_by).eval()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Teacher(network, planes.shape[-1])
+        return Teacher(network, size)
     network = open_run(run, films)
     size = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]["size"]
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -108,8 +109,8 @@ def open_bundled(
 ) -> FilmNetwork:
     """A bundle's network for these films; of a finding it does not carry its logit is nan.
 
-    planes: the films, uint8 [N, 1, H, W]. carved_by: validation_share and split_seed by which validation was carved from them.
-    compressed: see `network_of`.
+    planes: the films, uint8 [N, 1, H, W], of any size. preprocessing: what the network is to see. carved_by: validation_share and
+    split_seed by which validation was carved from them. compressed: see `network_of`.
     Raises DataError when its input differs, or when it was not validated on the very films this run is: its own training films
     would be among them.
     """
@@ -137,7 +138,8 @@ def open_bundled(
         )
     rows = np.flatnonzero(films.splits == "train")
     chosen = np.sort(np.random.default_rng(0).choice(rows, min(256, len(rows)), replace=False))
-    network = network_of(bundle, films.findings, planes[chosen], compressed=compressed)
+    seen = sized(torch.from_numpy(np.ascontiguousarray(planes[chosen])), manifest.preprocessing.size).numpy()
+    network = network_of(bundle, films.findings, seen, compressed=compressed)
     missing = [column for column, finding in enumerate(films.findings) if finding not in manifest.names]
     cast(Tensor, network.head.bias).data[missing] = torch.nan
     return network

@@ -1,6 +1,7 @@
 """What a compressed picture says of itself, read before any decoder is let loose on it."""
 
 import struct
+from dataclasses import dataclass
 
 _JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 # SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 of JPEG-LS (T.87).
@@ -8,6 +9,16 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _SCAN_HEADER = 0xDA
 # JPEG and JPEG-LS end with EOI, JPEG 2000 with EOC: the same bytes, which coded pixels cannot hold. Padding may follow.
 _END, _END_WITHIN = b"\xff\xd9", 64
+# Markers of a JPEG 2000 stream (T.800 table A.2): coding style, the same of one component, start of data.
+_COD, _COC, _SOD = 0xFF52, 0xFF53, 0xFF93
+
+
+@dataclass(frozen=True)
+class Wavelet:
+    """How a JPEG 2000 picture is transformed (T.800 A.6.1). levels: how often it is halved; reversible: by 5/3, else by 9/7."""
+
+    levels: int
+    reversible: bool
 
 
 def coded_size(frame: bytes) -> tuple[int, int] | None:
@@ -31,6 +42,33 @@ def coded_precision(frame: bytes) -> int | None:
     if starts < len(_JPEG_2000_START) or len(frame) <= at:
         return None
     return None if frame[at] & 0x80 else (frame[at] & 0x7F) + 1
+
+
+def wavelet_of(frame: bytes) -> Wavelet | None:
+    """The transform of a JPEG 2000 stream of one tile that begins at the grid's origin and is coded in one way throughout.
+
+    None for any other, and where the header cannot be followed.
+    """
+    starts = frame.find(_JPEG_2000_START)
+    if starts < 0 or len(frame) < starts + 40:
+        return None
+    right, bottom, left, top, wide, high, *tile = struct.unpack_from(">IIIIIIII", frame, starts + 8)
+    if (left, top, *tile) != (0, 0, 0, 0) or wide < right or high < bottom:
+        return None
+    at, found = starts + 2, None
+    while at + 4 <= len(frame):
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker == _SOD:
+            return found
+        # In the header of a tile's part either would say otherwise for what follows.
+        if marker == _COC or (marker == _COD and (found or len(frame) < at + 14)):
+            return None
+        if marker == _COD:
+            # Marker, length, style, progression, layers, colour transform; then levels, block sizes and style, transform.
+            levels, *_, kernel = struct.unpack_from(">BBBBB", frame, at + 9)
+            found = Wavelet(levels, kernel == 1)
+        at += 2 + length
+    return None
 
 
 def has_end(frame: bytes) -> bool:

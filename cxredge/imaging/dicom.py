@@ -1,7 +1,6 @@
 """DICOM files to a grey plane, through pydicom and its pixel decoders."""
 
-import re
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,11 +24,13 @@ from cxredge.imaging.dicom_file import (
     syntax_name,
     uid_name,
 )
+from cxredge.imaging.dicom_header import code_of, integer_of, numbers_of, person_of, pixel_aspect_of, tags_of, value_of
 from cxredge.imaging.grey import GreyScale, LookupTable, Rescale, Window, WindowShape, to_grey
 from cxredge.imaging.jpeg_2000 import read_grey_jpeg_2000
 from cxredge.imaging.jpeg_lossless import read_grey_jpeg_lossless, read_grey_jpeg_ls
-from cxredge.imaging.plane import MAX_PIXELS, Person, Plane, coloured_share
+from cxredge.imaging.plane import MAX_PIXELS, Plane, coloured_share
 from cxredge.imaging.quiet import DECODERS_QUIET
+from cxredge.imaging.reduced import read_grey_reduced
 from cxredge.imaging.unlocked import read_grey_unlocked
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -62,9 +63,6 @@ _PACKAGES = {
     "pyjpegls": "pyjpegls",
     "pylibjpeg": "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg",
 }
-# A pixel more than five times as high as wide, or as wide as high, is a mistake in the header.
-_MAX_ASPECT = 5.0
-_ABSURD = 1e12
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,11 @@ class _Shape:
         return self.rows * self.columns * samples * self.bits_allocated // 8
 
 
-def read_dicom(path: Path) -> Plane:
+def read_dicom(path: Path, *, at_least: int | None = None) -> Plane:
     """Decode one DICOM file: its grey values through modality and VOI stage to 0 = black air, 255 = bright.
 
+    at_least: side in pixels below which the result must not fall; JPEG and JPEG 2000 films are decoded at 1/2, 1/4 ... above it
+    where their grey values may be averaged first. Whole unless told.
     Photometric Interpretation alone says whether low is white: Presentation LUT Shape must agree with it (PS3.3
     C.7.6.1, C.8.11.3), and where files contradict themselves it is the one that is wrong.
     Raises FilmRefusedError for what is cut off, damaged, no film or of an unsupported kind, FilmFailedError when the
@@ -98,43 +98,49 @@ def read_dicom(path: Path) -> Plane:
     with path.open("rb") as file, DECODERS_QUIET:
         source = open_dicom(path, file)
         shape = _shape(source.header)
-        frame, photometric = _decode(source, shape)
         scale = _grey_scale(source, shape)
-        aspect, tags, person = _pixel_aspect(source.header), _tags(source), _person(source.header)
+        frame, photometric, block = _decode(source, shape, at_least if _averages(scale) else None)
+        aspect, tags, person = pixel_aspect_of(source.header), tags_of(source), person_of(source.header)
     # Nobody else holds the frame.
     pixels = to_grey(frame, scale, over=True) if shape.samples == 1 else _luminance(frame, photometric)
     coloured = 0.0 if shape.samples == 1 else _coloured(frame, photometric)
-    return Plane(pixels, shape.rows, shape.columns, aspect, tags, coloured, person)
+    return Plane(pixels, shape.rows, shape.columns, aspect, tags, coloured, person, block)
 
 
 def _shape(header: Dataset) -> _Shape:
-    rows, columns = _integer(header, "Rows"), _integer(header, "Columns")
+    rows, columns = integer_of(header, "Rows"), integer_of(header, "Columns")
     if not rows or not columns:
         raise FilmRefusedError(Refusal.DAMAGED, "its header gives no size")
     if rows * columns > MAX_PIXELS:
         raise FilmRefusedError(Refusal.TOO_LARGE, f"{columns} x {rows} pixels")
-    if (frames := _integer(header, "NumberOfFrames", 1)) > 1:
+    if (frames := integer_of(header, "NumberOfFrames", 1)) > 1:
         raise FilmRefusedError(Refusal.MULTI_FRAME, f"{frames} frames")
-    photometric = _code(header, "PhotometricInterpretation")
-    samples = _integer(header, "SamplesPerPixel", 1)
+    photometric = code_of(header, "PhotometricInterpretation")
+    samples = integer_of(header, "SamplesPerPixel", 1)
     if photometric not in _GREY + _COLOUR:
         raise FilmRefusedError(Refusal.UNSUPPORTED, f"photometric interpretation {photometric or 'not given'}")
     if samples != (1 if photometric in _GREY else 3):
         raise FilmRefusedError(Refusal.DAMAGED, f"{photometric} with {samples} samples a pixel")
-    allocated = _integer(header, "BitsAllocated")
-    stored = _integer(header, "BitsStored", allocated)
+    allocated = integer_of(header, "BitsAllocated")
+    stored = integer_of(header, "BitsStored", allocated)
     if allocated not in ((8, 16) if samples == 1 else (8,)):
         raise FilmRefusedError(Refusal.UNSUPPORTED, f"{allocated} bits a {'pixel' if samples == 1 else 'colour'}")
     if not 1 <= stored <= allocated:
         raise FilmRefusedError(Refusal.DAMAGED, f"{stored} bits stored in {allocated}")
-    signed = _integer(header, "PixelRepresentation") == 1
+    signed = integer_of(header, "PixelRepresentation") == 1
     return _Shape(
-        rows, columns, samples, allocated, stored, signed, photometric, _integer(header, "PlanarConfiguration")
+        rows, columns, samples, allocated, stored, signed, photometric, integer_of(header, "PlanarConfiguration")
     )
 
 
-def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
-    """Stored values [rows, columns] or [rows, columns, 3], and their photometric interpretation once decoded."""
+def _averages(scale: GreyScale) -> bool:
+    """Whether grey of a mean is near the mean of greys: a table may jump, and padding is no grey at all."""
+    return scale.padding is None and not any(isinstance(stage, LookupTable) for stage in (scale.modality, scale.voi))
+
+
+def _decode(source: DicomSource, shape: _Shape, at_least: int | None) -> tuple[NDArray[Any], str, int]:
+    """Stored values [rows, columns] or [rows, columns, 3], their photometric interpretation once decoded, and how many pixels
+    of the film each is the mean of, along a side."""
     try:
         decoder = get_decoder(source.syntax)
     except NotImplementedError:
@@ -159,23 +165,25 @@ def _decode(source: DicomSource, shape: _Shape) -> tuple[NDArray[Any], str]:
         # The grey table masks unused bits itself, so the array can be the file's own bytes.
         options |= {"view_only": True, "correct_unused_bits": False}
     if plugin and shape.samples == 1 and not shape.signed:
-        pixels = read_grey_unlocked(
-            frame, source.syntax, rows=shape.rows, columns=shape.columns,
-            allocated=shape.bits_allocated, stored=shape.bits_stored,
-        )  # fmt: skip
-        if pixels is not None:
-            return pixels, shape.photometric
+        said = {
+            "rows": shape.rows, "columns": shape.columns,
+            "allocated": shape.bits_allocated, "stored": shape.bits_stored,
+        }  # fmt: skip
+        if at_least and (reduced := read_grey_reduced(frame, source.syntax, **said, at_least=at_least)):
+            return reduced[0], shape.photometric, reduced[1]
+        if (pixels := read_grey_unlocked(frame, source.syntax, **said)) is not None:
+            return pixels, shape.photometric, 1
     try:
         with lock:
             if plugin and (pixels := _grey(frame, source.syntax, plugin, shape)) is not None:
-                return pixels, shape.photometric
+                return pixels, shape.photometric, 1
             coded = encapsulate([frame]) if plugin else frame
             array, properties = decoder.as_array(coded, index=0, raw=True, decoding_plugin=plugin, **options)
     except Exception as error:
         raise_unless_content(error)
         detail = f"its pixels cannot be decoded as {syntax_name(source.syntax)}"
         raise FilmRefusedError(Refusal.DAMAGED, detail) from None
-    return array, str(properties["photometric_interpretation"])
+    return array, str(properties["photometric_interpretation"]), 1
 
 
 def _grey(coded: bytes, syntax: uid.UID, plugin: str, shape: _Shape) -> NDArray[Any] | None:
@@ -224,13 +232,13 @@ def _grey_scale(source: DicomSource, shape: _Shape) -> GreyScale:
     header = source.header
     modality: LookupTable | Rescale | None = _lookup_table(source, "ModalityLUTSequence", signed=shape.signed)
     if modality is None:
-        slope, intercept = _numbers(header, "RescaleSlope"), _numbers(header, "RescaleIntercept")
+        slope, intercept = numbers_of(header, "RescaleSlope"), numbers_of(header, "RescaleIntercept")
         if slope and intercept and slope[0]:
             modality = Rescale(slope[0], intercept[0])
     voi: LookupTable | Window | None = _lookup_table(source, "VOILUTSequence", signed=shape.signed)
     if voi is None:
-        center, width = _numbers(header, "WindowCenter"), _numbers(header, "WindowWidth")
-        shape_name = _code(header, "VOILUTFunction") or WindowShape.LINEAR.name
+        center, width = numbers_of(header, "WindowCenter"), numbers_of(header, "WindowWidth")
+        shape_name = code_of(header, "VOILUTFunction") or WindowShape.LINEAR.name
         if center and width and shape_name in WindowShape.__members__:
             voi = Window(center[0], width[0], WindowShape[shape_name])
     return GreyScale(
@@ -246,10 +254,10 @@ def _grey_scale(source: DicomSource, shape: _Shape) -> GreyScale:
 
 def _padding(header: Dataset, shape: _Shape) -> tuple[int, int] | None:
     """Pixel Padding Value and Range Limit, PS3.3 C.7.5.1.1.2, as stored values; None where there are none."""
-    value = _value(header, "PixelPaddingValue")
+    value = value_of(header, "PixelPaddingValue")
     if not isinstance(value, int):
         return None
-    limit = _value(header, "PixelPaddingRangeLimit")
+    limit = value_of(header, "PixelPaddingRangeLimit")
     mask, sign = (1 << shape.bits_stored) - 1, 1 << shape.bits_stored - 1
     # Writers give either as US or as SS whatever the pixels are, so both are read as bits.
     ends = [end & mask for end in (value, limit if isinstance(limit, int) else value)]
@@ -264,7 +272,7 @@ def _lookup_table(source: DicomSource, keyword: str, *, signed: bool) -> LookupT
     Not pydicom's apply_voi: it takes 8-bit entries for 8-bit places, and a table's end for 16 bits.
     """
     try:
-        item = _value(source.header, keyword)[0]
+        item = value_of(source.header, keyword)[0]
         count, first, _ = (int(number) for number in item.LUTDescriptor)
         data = item.LUTData
     except Exception as error:
@@ -280,70 +288,3 @@ def _lookup_table(source: DicomSource, keyword: str, *, signed: bool) -> LookupT
     else:
         entries = np.asarray(data).reshape(-1)[:count]
     return LookupTable(first, entries.astype(np.uint16)) if len(entries) == count else None
-
-
-def _pixel_aspect(header: Dataset) -> float:
-    """Height of a pixel over its width (PS3.3 C.7.6.3.1.7, 10.7.1); 1 where the header does not say or errs."""
-    for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
-        numbers = _numbers(header, keyword)
-        if len(numbers) == 2 and min(numbers) > 0:
-            aspect = numbers[0] / numbers[1]
-            return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else 1.0
-    return 1.0
-
-
-def _tags(source: DicomSource) -> dict[str, str]:
-    header = source.header
-    tags = {
-        "view": _code(header, "ViewPosition"),
-        "modality": _code(header, "Modality"),
-        "body_part": _code(header, "BodyPartExamined"),
-        "laterality": _code(header, "ImageLaterality") or _code(header, "Laterality"),
-        "patient_age": _age(header),
-        "patient_sex": _code(header, "PatientSex"),
-        "photometric": _code(header, "PhotometricInterpretation"),
-        "transfer_syntax": uid_name(source.syntax),
-        "sop_class": uid_name(_value(header, "SOPClassUID")),
-    }
-    return {name: value for name, value in tags.items() if value}
-
-
-def _person(header: Dataset) -> Person:
-    """Whose film it is. Kept out of `tags`, which reports may show."""
-    said = [_value(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate")]
-    return Person(*(str(value or "").strip() for value in said))
-
-
-def _age(header: Dataset) -> str:
-    """Patient's Age as AS wants it (034Y); bare years, which some writers give, are completed."""
-    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", str(_value(header, "PatientAge") or "").strip())
-    return f"{int(match[1]):03d}{match[2] or 'Y'}" if match else ""
-
-
-def _code(header: Dataset, keyword: str) -> str:
-    """A code string (VR CS); empty when it is missing or is no code, so that free text never travels."""
-    text = str(_value(header, keyword) or "").strip().upper()
-    return text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else ""
-
-
-def _integer(header: Dataset, keyword: str, otherwise: int = 0) -> int:
-    value = _value(header, keyword)
-    return int(value) if isinstance(value, int) else otherwise
-
-
-def _numbers(header: Dataset, keyword: str) -> list[float]:
-    """The numbers of an element; none when any of it is not a number, or one that nothing measured can have."""
-    value = _value(header, keyword)
-    with suppress(TypeError, ValueError):
-        numbers = [float(number) for number in (value if np.iterable(value) else [value])]
-        return numbers if all(abs(number) < _ABSURD for number in numbers) else []
-    return []
-
-
-def _value(header: Dataset, keyword: str) -> Any:
-    """An element's value. pydicom converts it on first use and raises all manner of errors when it is malformed."""
-    try:
-        return header.get(keyword)
-    except Exception as error:
-        raise_unless_content(error)
-        return None

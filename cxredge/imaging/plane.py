@@ -37,6 +37,7 @@ class Plane:
     tags: what the file says of itself, as far as a report or a check uses it; never trusted alone.
     coloured: share of pixels that are clearly not grey, 0 to 1.
     person: whose film the file says it is; None for a picture file.
+    block: side of the square of the film's pixels that each of `pixels` is the mean of; the last ones may reach beyond the film.
     """
 
     pixels: NDArray[np.uint8]
@@ -46,6 +47,7 @@ class Plane:
     tags: dict[str, str] = field(default_factory=dict)
     coloured: float = 0.0
     person: Person | None = field(default=None, repr=False)
+    block: int = 1
 
 
 def grey_window(values: NDArray[Any]) -> tuple[float, float]:

@@ -43,6 +43,7 @@ class Options(TypedDict, total=False):
     explain: bool
     dicom_out: bool
     with_patient_ids: bool
+    reduced_decoding: bool
     runtime: str | None
     threads: int | None
     say: Callable[[str], None]
@@ -70,7 +71,7 @@ class Run:
     signed it. labels: CSV that this run is to be judged by. restart: forget what an earlier run read. workers: films read at
     once, one a core unless told. explain: heat maps of flagged findings, in the report and in `heatmaps/`. dicom_out:
     Structured Reports and Secondary Captures of DICOM films in `dicom/`. with_patient_ids: results carry names and numbers of
-    patients. runtime, threads, say: as `Scanner` takes them.
+    patients. reduced_decoding, runtime, threads, say: as `Scanner` takes them.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Run:
         explain: bool = True,
         dicom_out: bool = False,
         with_patient_ids: bool = False,
+        reduced_decoding: bool = False,
         runtime: str | None = None,
         threads: int | None = None,
         say: Callable[[str], None] = lambda _line: None,
@@ -114,10 +116,13 @@ class Run:
                 threads=threads,
                 salt=self._journal.salt,
                 with_patient_ids=with_patient_ids,
+                reduced_decoding=reduced_decoding,
                 say=say,
             )
             self._read_with = f"{bundle.sha256} {self._scanner.engine} cxredge {__version__}"
             salted = hashlib.sha256(self._journal.salt).hexdigest()[:12]
+            if reduced_decoding:
+                self._read_with += ", reduced decoding"
             self._journal.read_with = f"{self._read_with} {salted}{' with patients' if with_patient_ids else ''}"
             if not with_patient_ids:
                 self._journal.forget_patients()

@@ -57,7 +57,8 @@ class Scanner:
     such as "openvino" or "openvino:GPU"; the first of the bundle's order that can be trusted here unless told, and `notices`
     says why others before it are not used. threads: of the engine per film. say: is told in a line of such notices and of
     what takes long. salt: of the pseudonyms; the user's own unless told, as `cxredge scan` has it.
-    with_patient_ids: whether readings also carry the patient's number and name. `read` may be called from several threads at
+    with_patient_ids: whether readings also carry the patient's number and name. reduced_decoding: decode DICOM films in JPEG 2000
+    and JPEG no larger than the network needs, see `imaging.preprocess.decode`. `read` may be called from several threads at
     once.
     Raises the errors of `open_bundle`, RuntimeMissingError and SelfTestError.
 
@@ -74,6 +75,7 @@ class Scanner:
         threads: int | None = None,
         salt: bytes | None = None,
         with_patient_ids: bool = False,
+        reduced_decoding: bool = False,
         say: Say = lambda _line: None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, trust=trust)
@@ -84,7 +86,7 @@ class Scanner:
                 self.bundle.folder,
                 "was made for another version of the preprocessing; use the cxredge it was built with, or rebuild it",
             )
-        self.with_patient_ids = with_patient_ids
+        self.with_patient_ids, self.reduced_decoding = with_patient_ids, reduced_decoding
         self._salt = salt or own_salt() or secrets.token_bytes(SALT_BYTES)
         opened = open_engine(self.bundle, asked=runtime, threads=threads, say=say)
         self.runtime, self.engine, self.threads = opened.name, opened.text, opened.threads
@@ -105,7 +107,7 @@ class Scanner:
         started = time.perf_counter()
         film = None
         try:
-            film = read_film(path, self.preprocessing)
+            film = read_film(path, self.preprocessing, reduced=self.reduced_decoding)
             decoded = time.perf_counter()
             outputs = self._session.run(film.image[None])
             note = self._check(film, outputs)

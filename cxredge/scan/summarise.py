@@ -84,6 +84,7 @@ def summarise(
         drift_by_finding={finding.name: finding.drift for finding in manifest.findings},
         labels=labels,
         ages=Ages.of(counts.without_age, scored, ages) if ages else None,
+        reduced_decoding=scanner.reduced_decoding,
     )
 
 

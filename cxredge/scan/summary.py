@@ -101,6 +101,7 @@ class Summary:
     drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
     ages: how many scored films say no age; None under a model for patients of any age.
     dicom_out: what --dicom-out wrote; None without it. points: what the operating point in force means per finding.
+    reduced_decoding: whether large compressed DICOM films were decoded no larger than needed.
     drift_by_finding: paired AUROC difference, compressed minus full precision, per finding, from the manifest.
     """
 
@@ -128,3 +129,4 @@ class Summary:
     points: tuple[PointInForce, ...] = ()
     ages: Ages | None = None
     dicom_out: DicomOut | None = None
+    reduced_decoding: bool = False

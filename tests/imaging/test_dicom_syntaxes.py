@@ -134,5 +134,5 @@ def test_jpeg_2000_gives_the_values_that_pydicom_gives(name: str) -> None:
     dataset = dcmread(path)
     with path.open("rb") as file:
         source = dicom.open_dicom(path, file)
-        array, _photometric = dicom._decode(source, dicom._shape(source.header))
+        array, _photometric, _block = dicom._decode(source, dicom._shape(source.header), None)
     np.testing.assert_array_equal(array, pixel_array(dataset, raw=True, decoding_plugin="pillow"))

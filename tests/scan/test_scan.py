@@ -125,6 +125,28 @@ def test_encodings_of_one_film_give_the_same_reading() -> None:
     assert len(priorities) == 1
 
 
+def test_reduced_decoding_is_said_and_read_anew(cli: Cli, tmp_path: Path) -> None:
+    """RG1 in JPEG 2000, with and without loss, at half its size: scores move a little, and no result is taken for the other's."""
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in ("RG1_J2KR", "RG1_J2KI"):
+        shutil.copy(str(get_testdata_file(f"{name}.dcm", download=False)), films)
+    logits = []
+    for options in ([], ["--reduced-decoding"]):
+        run = cli("scan", films, "--output", "out", *options)
+        assert run.returncode == 0, run.stderr
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert summary["resumed"] == 0
+        assert summary["reduced_decoding"] == bool(options) == ("no larger than the network needs" in run.stdout)
+        assert bool(options) == ("decoded no larger than needed" in (tmp_path / "out" / "report.html").read_text())
+        rows = sorted(rows_of(tmp_path / "out"), key=lambda row: row["file"])
+        p = np.array([[float(row[key]) for key in row if key.startswith("p_")] for row in rows])
+        logits.append(np.log(p / (1 - p)))
+    off = np.abs(logits[0] - logits[1])
+    assert 0 < off.mean() < 0.04
+    assert off.max() < 0.15
+
+
 def test_monochrome1_and_monochrome2_of_one_film_give_equal_logits(tmp_path: Path) -> None:
     path = get_testdata_file("RG1_UNCR.dcm", download=False)
     turned = pydicom.dcmread(str(path))

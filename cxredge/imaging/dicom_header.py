@@ -1,0 +1,84 @@
+"""Attributes of a DICOM header, read so that no mistake in one of them stops the reading of a film."""
+
+import re
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from cxredge.imaging.dicom_file import DicomSource, raise_unless_content, uid_name
+from cxredge.imaging.plane import Person
+
+# A pixel more than five times as high as wide, or as wide as high, is a mistake in the header.
+_MAX_ASPECT = 5.0
+_ABSURD = 1e12
+
+
+def tags_of(source: DicomSource) -> dict[str, str]:
+    """What the file says of itself, by short names; what it leaves out is left out."""
+    header = source.header
+    tags = {
+        "view": code_of(header, "ViewPosition"),
+        "modality": code_of(header, "Modality"),
+        "body_part": code_of(header, "BodyPartExamined"),
+        "laterality": code_of(header, "ImageLaterality") or code_of(header, "Laterality"),
+        "patient_age": _age(header),
+        "patient_sex": code_of(header, "PatientSex"),
+        "photometric": code_of(header, "PhotometricInterpretation"),
+        "transfer_syntax": uid_name(source.syntax),
+        "sop_class": uid_name(value_of(header, "SOPClassUID")),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def person_of(header: Dataset) -> Person:
+    """Whose film it is. Kept out of `tags`, which reports may show."""
+    said = [value_of(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate")]
+    return Person(*(str(value or "").strip() for value in said))
+
+
+def pixel_aspect_of(header: Dataset) -> float:
+    """Height of a pixel over its width (PS3.3 C.7.6.3.1.7, 10.7.1); 1 where the header does not say or errs."""
+    for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+        numbers = numbers_of(header, keyword)
+        if len(numbers) == 2 and min(numbers) > 0:
+            aspect = numbers[0] / numbers[1]
+            return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else 1.0
+    return 1.0
+
+
+def _age(header: Dataset) -> str:
+    """Patient's Age as AS wants it (034Y); bare years, which some writers give, are completed."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", str(value_of(header, "PatientAge") or "").strip())
+    return f"{int(match[1]):03d}{match[2] or 'Y'}" if match else ""
+
+
+def code_of(header: Dataset, keyword: str) -> str:
+    """A code string (VR CS); empty when it is missing or is no code, so that free text never travels."""
+    text = str(value_of(header, keyword) or "").strip().upper()
+    return text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else ""
+
+
+def integer_of(header: Dataset, keyword: str, otherwise: int = 0) -> int:
+    """A whole number; the other one where there is none."""
+    value = value_of(header, keyword)
+    return int(value) if isinstance(value, int) else otherwise
+
+
+def numbers_of(header: Dataset, keyword: str) -> list[float]:
+    """The numbers of an element; none when any of it is not a number, or one that nothing measured can have."""
+    value = value_of(header, keyword)
+    with suppress(TypeError, ValueError):
+        numbers = [float(number) for number in (value if np.iterable(value) else [value])]
+        return numbers if all(abs(number) < _ABSURD for number in numbers) else []
+    return []
+
+
+def value_of(header: Dataset, keyword: str) -> Any:
+    """An element's value. pydicom converts it on first use and raises all manner of errors when it is malformed."""
+    try:
+        return header.get(keyword)
+    except Exception as error:
+        raise_unless_content(error)
+        return None
