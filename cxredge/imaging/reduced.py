@@ -3,7 +3,8 @@
 A JPEG's are means of blocks of pixels. A JPEG 2000's are not: each is a band of a wavelet transform (T.800 annex F), whose values
 sit on every second, fourth, ... pixel instead of amid so many, and whose filter sharpens or softens on the way. Taken for a shrunk
 picture, it lies up to half a pixel off at its own size, which moves a film's edges by up to 36 grey levels at the network's size.
-Four taps in each direction make of it the means of blocks of pixels, to within a grey level but for a pixel in ten thousand.
+Four taps in each direction make of it the means of blocks of pixels: at the network's size within a grey level, but for one pixel
+in five hundred, at the edges of letters.
 """
 
 import io
@@ -23,6 +24,8 @@ _LOW_PASS = {
     True: (0.75, 0.25, -0.125),
     False: (0.6029490182, 0.2668641184, -0.0782232665, -0.0168641184, 0.0267487574),
 }
+# How far beside an edge the band may rise above the film's highest value: what the filters weigh in all, in both directions.
+_OVERSHOOT = 1.5**2
 # Of the band's values, how far from a block's first pixel those lie that its mean is made from.
 _TAPS = (-1, 0, 1, 2)
 
@@ -71,8 +74,11 @@ def _jpeg_2000(
         picture.load()
         # Pillow scales up to 8 or 16 bits.
         band = np.asarray(picture) >> (allocated - precision)
+    highest = (1 << stored) - 1
+    if band.max() > _OVERSHOOT * highest:
+        return None  # bits above the stored ones hold something, which only single values can be rid of
     means = block_means(band.astype(np.float32), halvings, reversible=wavelet.reversible)
-    return np.rint(means.clip(0, (1 << precision) - 1)).astype(band.dtype), 1 << halvings
+    return np.rint(means.clip(0, highest)).astype(band.dtype), 1 << halvings
 
 
 def _halvings(rows: int, columns: int, levels: int, at_least: int) -> int:

@@ -129,7 +129,28 @@ def test_what_may_not_be_averaged_first_is_decoded_whole(
     np.testing.assert_array_equal(*both(path))
 
 
-def jpeg_2000(film: NDArray[np.uint8], **options: Any) -> bytes:
+def test_white_letters_stay_white(film12: NDArray[np.uint16], write_dicom: WriteDicom) -> None:
+    """Beside an edge the band rises above the highest stored value, whose next bit would make it black."""
+    film = large(film12, 1952, 1840)
+    film[200:260, 300:420], film[280:300, 300:420] = 4095, 0
+    path = write_dicom(film, bits=12, syntax=uid.JPEG2000Lossless, **WINDOW)
+    assert read_dicom(path, at_least=AT_LEAST).block == 4
+    assert np.abs(np.subtract(*both(path))).max() <= 25
+
+
+def test_what_lies_above_the_stored_bits_stays_ignored(film12: NDArray[np.uint16], write_dicom: WriteDicom) -> None:
+    film = large(film12, 976, 920)
+    film[100:200, 100:200] |= 1 << 14
+    path = write_dicom(film, bits=12, syntax=uid.JPEG2000Lossless, **WINDOW)
+    # The coder at hand would drop those bits.
+    dataset = dcmread(path)
+    dataset.PixelData = encapsulate([jpeg_2000(film)])
+    dataset.save_as(path)
+    assert read_dicom(path, at_least=AT_LEAST).block == 1
+    np.testing.assert_array_equal(*both(path))
+
+
+def jpeg_2000(film: NDArray[np.uint8] | NDArray[np.uint16], **options: Any) -> bytes:
     coded = io.BytesIO()
     Image.fromarray(film).save(coded, "JPEG2000", no_jp2=True, **options)
     return coded.getvalue()
