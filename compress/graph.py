@@ -1,6 +1,74 @@
 """Finding one's way in an exported graph; without torch, so that a build needs none."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+
+class Index:
+    """An ONNX graph with what it stores, and who makes and who reads each tensor.
+
+    added: nodes that `tidy` is to put into the graph, wherever they belong.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.stored: dict[str, NDArray[Any]] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self.maker = {name: node for node in model.graph.node for name in node.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.outputs = {output.name for output in model.graph.output}
+        self.added: list[onnx.NodeProto] = []
+
+    def store(self, name: str, values: NDArray[np.generic]) -> str:
+        """Keep an array under a name."""
+        self.model.graph.initializer.append(numpy_helper.from_array(values, name))
+        self.stored[name] = values
+        return name
+
+    def kind(self, name: str) -> str:
+        """What makes a tensor, "" for an input or a stored one."""
+        return self.maker[name].op_type if name in self.maker else ""
+
+    def tidy(self) -> None:
+        """Leave out what nobody reads any more, and bring all nodes into an order of execution."""
+        graph = self.model.graph
+        # Copies outlive the lists that are emptied below.
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self._in_order()]
+        used = {name for node in kept for name in node.input}
+        stored = [
+            onnx.TensorProto.FromString(tensor.SerializeToString())
+            for tensor in graph.initializer
+            if tensor.name in used
+        ]
+        # Shapes noted for what was there before may be wrong.
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(kept)
+        graph.initializer.extend(stored)
+
+    def _in_order(self) -> Sequence[onnx.NodeProto]:
+        maker = {name: node for node in (*self.model.graph.node, *self.added) for name in node.output}
+        ordered: dict[str, onnx.NodeProto] = {}
+        waiting = [(output.name, False) for output in reversed(self.model.graph.output)]
+        while waiting:
+            name, ready = waiting.pop()
+            node = maker.get(name)
+            if node is None or node.output[0] in ordered:
+                continue
+            if ready:
+                ordered[node.output[0]] = node
+            else:
+                waiting.append((name, True))
+                waiting += [(needed, False) for needed in node.input]
+        return list(ordered.values())
 
 
 def head_node(model: onnx.ModelProto) -> onnx.NodeProto:

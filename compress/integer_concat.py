@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
+
+from cxredge.compress.graph import Index
 
 # Deviations that the grid covers on either side of the mean, and its steps.
 RANGE = 8.0
@@ -19,32 +20,19 @@ STEP = RANGE / HIGHEST
 _SCALE, _ZERO = "concat_step", "concat_zero"
 
 
-class _Graph:
-    """An ONNX graph with who makes and who takes what."""
+class _Graph(Index):
+    """A graph with the grid's step in it. rounded: float tensor -> its integers on the grid."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self.maker = {name: node for node in model.graph.node for name in node.output}
-        self.added: list[onnx.NodeProto] = []
+        super().__init__(model)
         self.rounded: dict[str, str] = {}
         self.store(_SCALE, np.array(STEP, np.float32))
         self.store(_ZERO, np.array(ZERO, np.uint8))
-
-    def store(self, name: str, values: NDArray[np.generic]) -> str:
-        """Keep an array under a name."""
-        self.graph.initializer.append(numpy_helper.from_array(values, name))
-        self.stored[name] = values
-        return name
 
     def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """A new node; its output is called as it is."""
         self.added.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
-
-    def kind(self, name: str) -> str:
-        """What makes a tensor, "" for an input or a stored one."""
-        return self.maker[name].op_type if name in self.maker else ""
 
     def before(self, name: str) -> str:
         """The float that was rounded, however often, to give a tensor."""
@@ -61,7 +49,7 @@ def share_grid(path: Path) -> int:
     """
     model = onnx.load(path)
     graph = _Graph(model)
-    readers = [node for node in graph.graph.node if node.op_type == "Conv" and _bounded(graph, node.input[0])]
+    readers = [node for node in model.graph.node if node.op_type == "Conv" and _bounded(graph, node.input[0])]
     if not readers:
         return 0
     made: dict[str, str] = {}
@@ -71,7 +59,7 @@ def share_grid(path: Path) -> int:
         reader.input[0] = _back(graph, integers)
         _rescale_bias(graph, reader)
     # The last concatenation goes to the last norm, in float; and the features halfway are those that the next block reads.
-    for node in list(graph.graph.node):
+    for node in list(model.graph.node):
         for i, name in enumerate(node.input):
             source = graph.before(name)
             joins = graph.kind(source) == "Concat" and any(
@@ -81,7 +69,7 @@ def share_grid(path: Path) -> int:
                 continue
             if joins or source in graph.rounded:
                 node.input[i] = _back(graph, _integers(graph, source, made))
-    _tidy(model, graph)
+    graph.tidy()
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return len(readers)
@@ -137,32 +125,3 @@ def _rescale_bias(graph: _Graph, convolution: onnx.NodeProto) -> None:
         graph.store(f"{name}_zero", np.zeros(len(values), np.int32)),
     ]
     convolution.input[2] = graph.add("DequantizeLinear", inputs, name, axis=0)
-
-
-def _tidy(model: onnx.ModelProto, graph: _Graph) -> None:
-    """Leave out what nobody reads any more, and bring nodes into an order of execution."""
-    nodes = [*graph.graph.node, *graph.added]
-    maker = {name: node for node in nodes for name in node.output}
-    ordered: dict[str, onnx.NodeProto] = {}
-    waiting = [(output.name, False) for output in reversed(graph.graph.output)]
-    while waiting:
-        name, ready = waiting.pop()
-        node = maker.get(name)
-        if node is None or node.output[0] in ordered:
-            continue
-        if ready:
-            ordered[node.output[0]] = node
-        else:
-            waiting.append((name, True))
-            waiting += [(needed, False) for needed in node.input]
-    # Copies outlive the lists that are emptied below.
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered.values()]
-    used = {name for node in kept for name in node.input}
-    stored = [
-        onnx.TensorProto.FromString(tensor.SerializeToString())
-        for tensor in graph.graph.initializer
-        if tensor.name in used
-    ]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-    model.graph.node.extend(kept)
-    model.graph.initializer.extend(stored)

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
+
+from cxredge.compress.graph import Index
 
 LANES = 16
 # What may stand between two convolutions and gives zero where it is given zero.
@@ -39,25 +41,13 @@ def fill_lanes(graph: Path, out: Path, lanes: int = LANES) -> int:
         wide.widen(after, missing, outputs=False)
         next(each for each in node.attribute if each.name == "group").i = channels + missing
         widened += 1
-    wide.drop_unread()
-    # Shapes noted for the narrower graph would be wrong.
-    del wide.model.graph.value_info[:]
+    wide.tidy()
     onnx.save(wide.model, out)
     return widened
 
 
-class _Graph:
-    """A graph with who makes and who reads what."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
-        self.stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self.maker = {name: node for node in model.graph.node for name in node.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.outputs = {output.name for output in model.graph.output}
+class _Graph(Index):
+    """A graph that finds what stands around a depthwise convolution."""
 
     def holds(self, name: str) -> bool:
         """Whether a tensor is stored, as it is or to be dequantized."""
@@ -96,16 +86,6 @@ class _Graph:
         if outputs and len(node.input) > 2:
             node.input[2] = self._padded(node.input[2], missing, axis=0)
 
-    def drop_unread(self) -> None:
-        """Take out what only the narrower tensors needed."""
-        nodes, tensors = self.model.graph.node, self.model.graph.initializer
-        read = {name for node in nodes for name in node.input} | self.outputs
-        for node in [node for node in nodes if node.op_type == "DequantizeLinear" and node.output[0] not in read]:
-            nodes.remove(node)
-        read = {name for node in nodes for name in node.input} | self.outputs
-        for tensor in [tensor for tensor in tensors if tensor.name not in read]:
-            tensors.remove(tensor)
-
     def _alone(self, name: str) -> bool:
         return name not in self.outputs and len(self.readers.get(name, [])) == 1
 
@@ -123,29 +103,27 @@ class _Graph:
         """The tensor with more zeros along an axis, stored under a new name; of a dequantized one its scales go on as they end."""
         wider = f"{name}.{axis}+{missing}"
         if name in self.stored:
-            return self._store(wider, self.stored[name], missing, axis)
+            return self._wider(wider, self.stored[name], missing, axis)
         node = self.maker[name]
         along = _attribute(node, "axis")
-        inputs = [self._store(f"{node.input[0]}.{axis}+{missing}", self.stored[node.input[0]], missing, axis)]
+        inputs = [self._wider(f"{node.input[0]}.{axis}+{missing}", self.stored[node.input[0]], missing, axis)]
         for number, each in enumerate(node.input[1:]):
             per_channel = self.stored[each].ndim > 0 and along == axis
             inputs.append(
-                self._store(
+                self._wider(
                     f"{each}.+{missing}", self.stored[each], missing, 0, mode="edge" if number == 0 else "constant"
                 )
                 if per_channel
                 else each
             )
-        made = helper.make_node("DequantizeLinear", inputs, [wider], name=wider, axis=along)
-        self.model.graph.node.insert(list(self.model.graph.node).index(node), made)
-        self.maker[wider] = made
+        self.maker[wider] = helper.make_node("DequantizeLinear", inputs, [wider], name=wider, axis=along)
+        self.added.append(self.maker[wider])
         return wider
 
-    def _store(self, name: str, values: NDArray[np.generic], missing: int, axis: int, mode: str = "constant") -> str:
+    def _wider(self, name: str, values: NDArray[np.generic], missing: int, axis: int, mode: str = "constant") -> str:
         if name not in self.stored:
             widths = [(0, missing if i == axis else 0) for i in range(values.ndim)]
-            self.stored[name] = np.pad(values, widths, mode=mode)  # type: ignore[call-overload]
-            self.model.graph.initializer.append(numpy_helper.from_array(self.stored[name], name))
+            self.store(name, np.pad(values, widths, mode=mode))  # type: ignore[call-overload]
         return name
 
 

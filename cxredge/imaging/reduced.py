@@ -105,8 +105,7 @@ def block_means(band: NDArray[np.float32], halvings: int, *, reversible: bool) -
     for axis in (0, 1):
         before, after = -_TAPS[0], _TAPS[-1]
         padded = np.pad(band, [(before, after) if axis == along else (0, 0) for along in (0, 1)], mode="edge")
-        shifted = np.lib.stride_tricks.sliding_window_view(padded, len(_TAPS), axis)
-        band = shifted @ taps
+        band = np.asarray(np.lib.stride_tricks.sliding_window_view(padded, len(_TAPS), axis) @ taps)
     return band
 
 
