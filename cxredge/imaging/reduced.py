@@ -105,7 +105,7 @@ def block_means(band: NDArray[np.float32], halvings: int, *, reversible: bool) -
     for axis in (0, 1):
         before, after = -_TAPS[0], _TAPS[-1]
         padded = np.pad(band, [(before, after) if axis == along else (0, 0) for along in (0, 1)], mode="edge")
-        band = np.asarray(np.lib.stride_tricks.sliding_window_view(padded, len(_TAPS), axis) @ taps)
+        band = np.lib.stride_tricks.sliding_window_view(padded, len(_TAPS), axis) @ taps
     return band
 
 
@@ -132,4 +132,4 @@ def _taps(halvings: int, reversible: bool) -> NDArray[np.float32]:
     taps = np.linalg.lstsq(left, right, rcond=None)[0].round(4)
     # Rounded, so that they are the same on every machine; even grey stays as it is.
     taps[1] += 1 - taps.sum()
-    return taps.astype(np.float32)
+    return np.asarray(taps, np.float32)
