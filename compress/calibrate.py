@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 # Pull of scale and bias towards (1, 0), in films: a finding with a handful of positives keeps about what it had.
 PRIOR = 10.0
+# Below it a scale says that the finding is ranked the wrong way round.
+LEAST_SCALE = 0.05
 
 
 def platt(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -39,4 +41,18 @@ def _fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
         theta = theta - step
         if np.abs(step).max() < 1e-9:
             break
-    return max(float(theta[0]), 0.05), float(theta[1])
+    if theta[0] >= LEAST_SCALE:
+        return float(theta[0]), float(theta[1])
+    # A finding ranked the wrong way round keeps its order, and gets the bias that goes with it: its mean probability is its share.
+    return LEAST_SCALE, _bias(LEAST_SCALE * x, y)
+
+
+def _bias(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """The bias that brings the mean probability to the share of positives, both pulled a little towards a half."""
+    share, low, high = (y.sum() + 0.5) / (len(y) + 1), -50.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (
+            (low, middle) if (1 / (1 + np.exp(-np.clip(x + middle, -500, 500)))).mean() > share else (middle, high)
+        )
+    return (low + high) / 2

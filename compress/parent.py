@@ -15,15 +15,16 @@ from cxredge.errors import DataError
 from cxredge.imaging import Preprocessing
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.planes import cached_planes
-from cxredge.train.sources import Films, Uncertain, carve_validation, join, name_of
-from cxredge.train.tables import read_data
+from cxredge.train.run_folder import data_hash
+from cxredge.train.sources import Films, Uncertain, carve_validation, join
+from cxredge.train.tables import read_data, validation_hash
 from cxredge.train.teacher import is_bundle, open_bundled, split_seed_of, splits_of
 
 # What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
 _RUN_FACTS = (
     "architecture", "findings", "preprocessing", "validation_share", "split_seed", "seed", "uncertain", "metadata", "epochs",
-    "epochs_run", "kept_epoch", "sources", "data", "data_sha256", "validation_auroc", "versions", "environment",
-    "training_seconds",
+    "epochs_run", "kept_epoch", "sources", "data", "data_sha256", "validation_sha256", "validation_auroc", "versions",
+    "environment", "training_seconds",
 )  # fmt: skip
 
 
@@ -61,6 +62,12 @@ def open_parent(where: Path, data: Sequence[Path], cache: Path) -> Parent:
         raise DataError(
             f"{where} was trained on findings {', '.join(findings)}; the data given hold {', '.join(films.findings)}"
         )
+    unlabelled = any(source.startswith("unlabelled-") for source in facts["sources"])
+    if not unlabelled and facts.get("data_sha256") not in {None, data_hash(films.take(films.splits != "test"))}:
+        raise DataError(
+            f"{where} was trained on other films or labels than those given; put them back, or train it again on these"
+        )
+    facts["validation_sha256"] = validation_hash(films)
     preprocessing = Preprocessing(**facts["preprocessing"])
     return Parent(network, preprocessing, films, cached_planes(films.files, preprocessing, cache), facts)
 
@@ -91,6 +98,7 @@ def _of_bundle(where: Path, data: Sequence[Path], cache: Path) -> Parent:
     planes = cached_planes(films.files, preprocessing, cache)
     network = open_bundled(where, films, planes, preprocessing, carved_by).eval()
     facts = {key: value for key, value in made.items() if key in _RUN_FACTS}
+    facts["validation_sha256"] = validation_hash(films)
     return Parent(network, preprocessing, films, planes, facts)
 
 
@@ -98,9 +106,11 @@ def _as_split(films: Films, run: Path) -> Films:
     """The films with the splits of the run, so that no validation film of it is taken for a training one."""
     said = {(row["source"], row["file"]): row["split"] for row in splits_of(run)}
     splits = films.splits.astype("U10")
-    for i, (file, source) in enumerate(zip(films.files, films.sources, strict=True)):
+    for i, film in enumerate(zip(films.sources.tolist(), films.names, strict=True)):
         if splits[i] != "test":
-            if (source, name_of(file)) not in said:
-                raise DataError(f"{file}: not among the films that {run} was trained on; give the same --data")
-            splits[i] = said[source, name_of(file)]
+            if film not in said:
+                raise DataError(
+                    f"{films.files[i]}: not among the films that {run} was trained on; give the same --data"
+                )
+            splits[i] = said[film]
     return replace(films, splits=splits)

@@ -66,7 +66,7 @@ def finding_records(
                 experimental=area.low < EXPERIMENTAL_BELOW,
                 validation_auroc=area,
                 test_auroc=auroc_interval(truth[:, i], small[:, i]),
-                test_positives=int(truth[:, i].sum()),
+                test_positives=int((truth[:, i] == 1).sum()),
                 drift=auroc_drift(truth[:, i], full[:, i], small[:, i]),
                 sensitive=sensitivity_point(known[:, i], on_validation[:, i]),
                 balanced=youden_point(known[:, i], on_validation[:, i]),

@@ -33,7 +33,7 @@ from cxredge.compress.preactivation import standardized
 from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
-from cxredge.compress.steps import Take
+from cxredge.compress.steps import Distil, Finetune, Take
 from cxredge.compress.to_int8 import Quantizable, to_int8
 from cxredge.compress.tolerance import tolerance
 from cxredge.errors import DataError, TooFewFilmsError
@@ -44,6 +44,7 @@ from cxredge.metrics import (
 from cxredge.train import sources
 from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork
+from cxredge.train.run_folder import data_hash
 from cxredge.train.teacher import identity
 
 # Chest films of validation that the network's distance alone may turn away; the other checks take their share too.
@@ -111,7 +112,7 @@ def compress(
         made = to_int8(
             Quantizable(network, head, branch, standardized(network, gate), size, fp32, floats[0]),
             planes[taught], planes[calibrating], recipe, int8,
-            checkpoint=cache / f"aware-{_key(run, recipe)}.ckpt", say=say,
+            checkpoint=cache / f"aware-{_key(run, recipe, films, carried)}.ckpt", say=say,
         )  # fmt: skip
         graphs = [*floats, *([made.only] if made.only else []), int8]
 
@@ -241,11 +242,20 @@ def _check_judgeable(own: sources.Films, carried: list[int]) -> None:
             )
 
 
-def _key(run: Path, recipe: Recipe) -> str:
-    """Names an interrupted training by what it trains and how."""
+def _key(run: Path, recipe: Recipe, films: sources.Films, carried: list[int]) -> str:
+    """Names an interrupted training by what it trains, on which films and how. carried: columns of the findings."""
     said = [
         identity(run),
         recipe.source,
+        data_hash(films.take(films.splits != "test")),
+        [films.findings[i] for i in carried],
+        [
+            identity(Path(t))
+            for s in recipe.steps
+            if isinstance(s, Distil | Finetune)
+            for t in s.teachers
+            if t != "parent"
+        ],
         recipe.model_dump(include={"quantization_aware", "steps", "accuracy_control"}),
     ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]

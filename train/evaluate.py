@@ -114,7 +114,7 @@ def evaluate(
             "megabytes": f"{subject.weights.stat().st_size / 1e6:.2f}",
         },
         runtime=engine_version(runtime),
-        data=_described(films, data, split),
+        data=_described(films, data, split, read),
         operating_point=subject.operating_point or "none: no validation films to choose it on",
         mean_auroc=mean_auroc(labels[read], told[read], films.patients[read], samples=samples),
         findings=findings,
@@ -208,13 +208,15 @@ def _refused(scores: Scores, subject: Subject) -> Interval | None:
     return wilson(int((far > subject.gate).sum()), len(far))
 
 
-def _described(films: Films, data: Sequence[Path], split: str) -> dict[str, object]:
+def _described(films: Films, data: Sequence[Path], split: str, read: NDArray[np.bool_]) -> dict[str, object]:
+    """read: which of the films could be read; the others count in no figure."""
+    judged = films.take(read)
     return {
         "sources": sorted({str(source) for source in films.sources}),
         "folders": [path.name for path in data],
         "split": split,
-        "films": len(films),
-        "patients": len(set(films.patients)),
+        "films": len(judged),
+        "patients": len(set(judged.patients)),
     }
 
 

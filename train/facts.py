@@ -30,10 +30,11 @@ class Facts:
     def groups(self) -> dict[str, dict[str, NDArray[np.bool_]]]:
         """Axis -> group -> which films belong to it; films of unknown sex, age or view belong to none."""
         bands = {}
-        low = -1.0
+        low = 0
         for name, high in AGE_BANDS:
-            bands[name] = (self.age > low) & (self.age <= high)
-            low = high
+            # Whole years, as people count them: somebody is 17 until the 18th birthday.
+            bands[name] = (self.age >= low) & (self.age < high + 1)
+            low = high + 1
         return {
             "sex": {"female": self.sex == "F", "male": self.sex == "M"},
             "age": bands,
@@ -57,12 +58,19 @@ class Box:
 
 def read_facts(folders: Sequence[Path], films: Films) -> Facts:
     """Sex, age and view of the films, from the tables of their data sets (ChestX-ray14, CheXpert or a labels table)."""
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for table in (table for folder in folders for table in _tables(folder)):
         with table.open(newline="", encoding="utf-8-sig") as lines:
             for row in csv.DictReader(lines):
-                rows[_key(Path(row.get("Image Index") or row.get("Path") or row.get("file") or ""))] = row
-    said = [rows.get(_key(file), {}) for file in films.files]
+                if named := row.get("Image Index") or row.get("Path"):
+                    rows["", _key(Path(named))] = row
+                else:
+                    # A labels table is a source of its own, whose folders may hold films of like names.
+                    rows[table.stem, Path((row.get("file") or "").strip().replace("\\", "/")).as_posix()] = row
+    said = [
+        rows.get((source, name)) or rows.get(("", _key(file)), {})
+        for source, name, file in zip(films.sources.tolist(), films.names, films.files, strict=True)
+    ]
     return Facts(
         np.array([_first(row, "Patient Gender", "Sex", "sex").upper()[:1] for row in said], "U1"),
         np.array([_years(_first(row, "Patient Age", "Age", "age")) for row in said]),

@@ -113,15 +113,18 @@ def _fit(
     log = Log(run, progress.epoch, progress.epoch * steps + progress.step) if on.first else None
     loss = label_loss(recipe, films.labels[films.splits == "train"], on.device)
 
-    def validate() -> tuple[dict[str, float], float | None]:
-        """AUROC per finding, from the films alone as a clinic reads them, and its mean with metadata where there is a branch."""
+    held_out = films.take(validation)
+
+    def validate() -> tuple[dict[str, float], float | None, str]:
+        """AUROC per finding, from the films alone as a clinic reads them; its mean with metadata where there is a branch; the
+        means within each source, in words."""
         logits = predict(average.module, planes, validation, recipe.batch_size, on)
-        labels, branch = films.labels[validation], cast(FilmNetwork, average.module).metadata
-        scores = validation_auroc(labels, logits, films.findings)
+        branch, means = cast(FilmNetwork, average.module).metadata, means_by_source(held_out, logits)
+        scores = validation_auroc(held_out.labels, logits, films.findings, held_out.sources)
         if metadata is None or branch is None:
-            return scores, None
+            return scores, None, means
         logits = logits + offsets(branch, metadata[validation], on.device)
-        return scores, mean_auroc(validation_auroc(labels, logits, films.findings))
+        return scores, mean_auroc(validation_auroc(held_out.labels, logits, films.findings, held_out.sources)), means
 
     with _progress(on) as bar:
         if log is not None:
@@ -132,13 +135,12 @@ def _fit(
             if progress.epoch == recipe.head_epochs and not progress.step:
                 phase = phase_of(recipe, network, progress.epoch, steps, on)
             mean_loss, generator = loop.epoch(phase, progress, saved)
-            saved, (scores, told) = None, validate()
+            saved, (scores, told, means) = None, validate()
             progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
             _keep(recipe, progress, scores, average)
             if log is not None:
                 rate, seconds = float(phase.schedule.get_last_lr()[0]), time.perf_counter() - started
                 log.epoch(progress.epoch, progress.epoch * steps, mean_loss, rate, seconds, scores, told)
-                means = means_by_source(films, scores)
                 more = "" if told is None else f"; with age, sex and view {told:.4f} in all"
                 bar.console.print(f"epoch {progress.epoch}: loss {mean_loss:.4f}, validation mean AUROC {means}{more}")
             checkpoints.write(loop.parts(phase), progress, generator)
@@ -151,12 +153,15 @@ def _fit(
         weights = progress.best or average.module.state_dict()
         save_file({key: value.contiguous().cpu() for key, value in weights.items()}, run / "model.safetensors")
         kept = progress.best_epoch or progress.epoch
-        describe(run, recipe, films, data, scores, epochs=(progress.epoch, kept), on=on)
+        own = cast(FilmNetwork, average.module).architecture
+        describe(run, recipe, own, films, data, scores, epochs=(progress.epoch, kept), on=on)
     return Fitted(run, scores, on.first)
 
 
 def _risen_no_more(recipe: Recipe, progress: Progress) -> bool:
-    return bool(recipe.patience) and progress.epoch - progress.best_epoch >= recipe.patience
+    # The backbone has its turn first: a head alone soon rises no more.
+    begun = max(progress.best_epoch, recipe.head_epochs)
+    return bool(recipe.patience) and progress.epoch - begun >= recipe.patience
 
 
 def _keep(recipe: Recipe, progress: Progress, scores: dict[str, float], average: AveragedModel) -> None:

@@ -19,7 +19,8 @@ from cxredge.errors import DataError
 from cxredge.train.checkpoint import LAST
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
-from cxredge.train.sources import Films, name_of
+from cxredge.train.sources import Films
+from cxredge.train.tables import validation_hash
 from cxredge.train.teacher import identity
 from cxredge.train.validate import mean_auroc
 
@@ -60,7 +61,7 @@ def write_splits(run: Path, films: Films) -> None:
     with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
         table = csv.writer(out)
         table.writerow(["file", "source", "patient", "split"])
-        table.writerows(zip(map(name_of, films.files), films.sources, films.patients, films.splits, strict=True))
+        table.writerows(zip(films.names, films.sources, films.patients, films.splits, strict=True))
 
 
 def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -77,9 +78,9 @@ def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
 def data_hash(films: Films) -> str:
     """SHA-256 over every film's name, source, patient, split and labels, in whatever order they stand; not over its pixels."""
     lines = sorted(
-        json.dumps([name_of(file), *map(str, row), [None if math.isnan(v) else v for v in labels.tolist()]])
-        for file, *row, labels in zip(
-            films.files, films.sources, films.patients, films.splits, films.labels, strict=True
+        json.dumps([name, *map(str, row), [None if math.isnan(v) else v for v in labels.tolist()]])
+        for name, *row, labels in zip(
+            films.names, films.sources, films.patients, films.splits, films.labels, strict=True
         )
     )
     return hashlib.sha256("\n".join([json.dumps(films.findings), *lines]).encode()).hexdigest()
@@ -104,13 +105,14 @@ def environment(on: Processes) -> dict[str, str | int]:
 
 
 def describe(
-    run: Path, recipe: Recipe, films: Films, data: Sequence[Path], scores: dict[str, float],
+    run: Path, recipe: Recipe, architecture: str, films: Films, data: Sequence[Path], scores: dict[str, float],
     *, epochs: tuple[int, int], on: Processes,
 ) -> None:  # fmt: skip
-    """Write `run.json`. epochs: how many were run, and the one, counted from 1, whose weights were kept."""
+    """Write `run.json`. architecture: the network's own, which trained on from another run is that run's. epochs: how many were
+    run, and the one, counted from 1, whose weights were kept."""
     known = environment(on)
     facts = {
-        "architecture": recipe.architecture,
+        "architecture": architecture,
         "findings": list(films.findings),
         "preprocessing": {"size": recipe.size, "clahe": recipe.clahe},
         "validation_share": recipe.validation_share,
@@ -124,6 +126,7 @@ def describe(
         "sources": {source: _count(films, source) for source in sorted(set(films.sources))},
         "data": [folder.name for folder in data],
         "data_sha256": data_hash(films),
+        "validation_sha256": validation_hash(films),
         "validation_auroc": {k: None if math.isnan(v) else round(v, 5) for k, v in scores.items()},
         "versions": {key: known[key] for key in ("cxredge", "torch", "python")},
         "environment": known,

@@ -16,6 +16,7 @@ CHESTXRAY14 = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
     "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
 )  # fmt: skip
+PUBLISHED = ("chestxray14", "kermany", "chexpert")
 KERMANY = ("Paediatric_Pneumonia", "Paediatric_Bacterial", "Paediatric_Viral")
 # What an uncertain label of CheXpert stands for; see `train.chexpert`.
 Uncertain = Literal["ignore", "zeros", "ones"]
@@ -28,6 +29,7 @@ class Films:
 
     files, patients, sources, splits ("train", "validation" or "test"): [N].
     labels: float32 [N, L] in {0, 1, nan}; nan is unknown and never enters a loss or a figure.
+    names: what a run's tables call each film, one of a kind within its source; `name_of` its file unless told.
     """
 
     files: tuple[Path, ...]
@@ -36,6 +38,11 @@ class Films:
     splits: NDArray[np.str_]
     findings: tuple[str, ...]
     labels: NDArray[np.float32]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, "names", tuple(map(name_of, self.files)))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -46,6 +53,7 @@ class Films:
         return replace(
             self,
             files=tuple(self.files[i] for i in numbers),
+            names=tuple(self.names[i] for i in numbers),
             patients=self.patients[numbers],
             sources=self.sources[numbers],
             splits=self.splits[numbers],
@@ -128,7 +136,20 @@ def name_of(file: Path) -> str:
 
 
 def join(sources: Sequence[Films]) -> Films:
-    """Several data sets as one; a finding that a source does not label is unknown (nan) there."""
+    """Several data sets as one; a finding that a source does not label is unknown (nan) there.
+
+    Raises DataError when two are of one name, or hold the same file: it could train in one and be a test film in the other.
+    """
+    held: dict[Path, str] = {}
+    for films in sources:
+        own = set(films.sources.tolist())
+        if twice := own & set(held.values()):
+            raise DataError(
+                f"two data sets are called {sorted(twice)[0]}; give each once, and tables names of their own"
+            )
+        for file, source in zip(films.files, films.sources.tolist(), strict=True):
+            if (other := held.setdefault(file.resolve(), source)) not in own:
+                raise DataError(f"{file} is a film of both {other} and {source}; take it out of one of them")
     findings = tuple(dict.fromkeys(finding for films in sources for finding in films.findings))
     blocks = []
     for films in sources:
@@ -142,6 +163,7 @@ def join(sources: Sequence[Films]) -> Films:
         np.concatenate([films.splits for films in sources]),
         findings,
         np.concatenate(blocks),
+        tuple(name for films in sources for name in films.names),
     )
 
 

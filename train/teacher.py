@@ -20,7 +20,8 @@ from cxredge.train.attention import WithMaps
 from cxredge.train.bundled import network_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe
-from cxredge.train.sources import Films, name_of
+from cxredge.train.sources import Films
+from cxredge.train.tables import validation_hash
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Teacher(network, size)
     network = open_run(run, films)
-    size = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]["size"]
+    seen = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]
+    if seen["clahe"] != recipe.clahe:
+        raise DataError(f"{run} takes films {'with' if seen['clahe'] else 'without'} clahe; give this run the same")
+    size = seen["size"]
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(network, size)
 
@@ -77,12 +81,10 @@ def open_run(run: Path, films: Films) -> FilmNetwork:
     if findings != films.findings:
         raise DataError(f"{run} knows {', '.join(findings)}; this run is about {', '.join(films.findings)}")
     seen = {(row["source"], row["file"]) for row in splits_of(run) if row["split"] == "train"}
-    held_out = zip(films.sources, films.files, films.splits, strict=True)
-    if leaked := [
-        file for source, file, split in held_out if split == "validation" and (source, name_of(file)) in seen
-    ]:
+    held_out = zip(films.sources.tolist(), films.names, films.splits.tolist(), strict=True)
+    if leaked := [name for source, name, split in held_out if split == "validation" and (source, name) in seen]:
         raise DataError(
-            f"{run} was trained on {len(leaked)} of this run's validation films ({leaked[0].name} first); train it"
+            f"{run} was trained on {len(leaked)} of this run's validation films ({leaked[0]} first); train it"
             " with the same split_seed and validation_share"
         )
     return network
@@ -131,7 +133,8 @@ def open_bundled(
         for counts in (now, {source: splits["validation"] for source, splits in made.films.items()})
     )
     carved = (made.recipe.get("validation_share"), split_seed_of(made.recipe))
-    if carved != carved_by or now != then:
+    same = made.recipe.get("validation_sha256", validation_hash(films)) == validation_hash(films)
+    if carved != carved_by or now != then or not same:
         raise DataError(
             f"{where} was validated on other films than this run (split_seed {carved[1]}, validation_share {carved[0]}, {then});"
             " training on from it needs the same data, split_seed and validation_share, or validation would flatter"

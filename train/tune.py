@@ -13,7 +13,11 @@ from cxredge import __version__
 from cxredge.errors import CxredgeError, DataError, RecipeError
 from cxredge.train.fit import fit
 from cxredge.train.recipe import Recipe, written
+from cxredge.train.run_folder import data_hash
+from cxredge.train.sources import join
+from cxredge.train.tables import read_data
 from cxredge.train.teacher import identity
+from cxredge.train.unlabelled import add_unlabelled
 from cxredge.train.validate import mean_auroc
 
 if TYPE_CHECKING:
@@ -60,7 +64,7 @@ def tune(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("--tune runs in one process; start it without torchrun")
     run.mkdir(parents=True, exist_ok=True)
-    _claim(run, recipe, data, teachers)
+    _claim(run, recipe, data, teachers, unlabelled)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{(run / 'study.sqlite').resolve()}"
     pruner = optuna.pruners.MedianPruner(
@@ -137,11 +141,16 @@ def _pick_up(study: "Study") -> None:
             settled.append(trial.params)
 
 
-def _claim(run: Path, recipe: Recipe, data: Sequence[Path], teachers: Sequence[Path]) -> None:
+def _claim(
+    run: Path, recipe: Recipe, data: Sequence[Path], teachers: Sequence[Path], unlabelled: Sequence[Path]
+) -> None:
     """A folder holds one search."""
+    films = join([read_data(path, uncertain=recipe.uncertain) for path in data])
+    films = add_unlabelled(films, unlabelled)
     said = {
         "recipe": recipe.model_dump(exclude={"checkpoint_minutes"}),
         "data": [path.name for path in data],
+        "data_sha256": data_hash(films),
         "teachers": [identity(teacher) for teacher in teachers],
     }
     stored = run / "tuned.json"

@@ -34,9 +34,22 @@ def predict(
 
 
 def validation_auroc(
-    labels: NDArray[np.float32], logits: NDArray[np.float64], findings: tuple[str, ...]
+    labels: NDArray[np.float32], logits: NDArray[np.float64], findings: tuple[str, ...], sources: NDArray[np.str_]
 ) -> dict[str, float]:
-    """AUROC per finding; nan where the films hold no positive or no negative."""
+    """AUROC per finding; nan where the films hold no positive or no negative.
+
+    sources: [N]. Where several label a finding, the mean of its AUROC within each: between them a network can tell the hospital
+    and nothing of the disease.
+    """
+    per_source = [
+        _aurocs(labels[sources == source], logits[sources == source], findings) for source in sorted(set(sources))
+    ]
+    return {
+        finding: mean_auroc({str(i): scores[finding] for i, scores in enumerate(per_source)}) for finding in findings
+    }
+
+
+def _aurocs(labels: NDArray[np.float32], logits: NDArray[np.float64], findings: tuple[str, ...]) -> dict[str, float]:
     scores = {}
     for column, finding in enumerate(findings):
         try:
@@ -52,13 +65,12 @@ def mean_auroc(scores: dict[str, float]) -> float:
     return float(np.mean(told)) if told else math.nan
 
 
-def means_by_source(films: Films, scores: dict[str, float]) -> str:
-    """Mean AUROC per source, for a person watching."""
-    parts = []
-    for source in sorted(set(films.sources)):
-        labelled = ~np.isnan(films.labels[films.sources == source]).all(0)
-        own = {f: scores[f] for f, has in zip(films.findings, labelled, strict=True) if has}
-        if not own:
-            continue
-        parts.append(f"{source} {mean_auroc(own):.4f}")
-    return ", ".join(parts)
+def means_by_source(films: Films, logits: NDArray[np.float64]) -> str:
+    """Mean AUROC within each source, for a person watching. films: those the logits [N, L] are of."""
+    means = {
+        source: mean_auroc(
+            _aurocs(films.labels[films.sources == source], logits[films.sources == source], films.findings)
+        )
+        for source in sorted(set(films.sources))
+    }
+    return ", ".join(f"{source} {mean:.4f}" for source, mean in means.items() if not math.isnan(mean))

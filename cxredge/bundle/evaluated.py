@@ -13,7 +13,7 @@ class Step(Record):
 
     megabytes: of the graph, float weights in 32 bits. auroc: mean over the findings; drift: paired against the parent, whose own is
     None; both with 95 % intervals by bootstrap over patients. flipped: share of film and finding pairs whose flag differs from the
-    parent's, each at its own operating point.
+    parent's, both at this bundle's operating points.
     """
 
     name: str

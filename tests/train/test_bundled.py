@@ -53,9 +53,7 @@ def test_a_bundle_validated_on_other_films_is_no_place_to_start(cli: Cli, tmp_pa
     run = cli("train", "--data", FILMS / "chestxray14", "--recipe", "small.toml", "-o", "run")
     assert run.returncode == 2
     assert "validated on other films" in run.stderr
-    (tmp_path / "small.toml").write_text('weights = "none"\nsize = 96\nepochs = 1\n')
-    run = cli(
-        "train", "--data", FILMS / "chestxray14", "--recipe", "small.toml", "--teacher", "chestxray14", "-o", "other"
-    )
+    (tmp_path / "small.toml").write_text('weights = "chestxray14"\nsize = 96\nepochs = 1\n')
+    run = cli("train", "--data", FILMS / "chestxray14", "--recipe", "small.toml", "-o", "other")
     assert run.returncode == 2
     assert "takes films of 224 pixels" in run.stderr

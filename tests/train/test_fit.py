@@ -187,7 +187,7 @@ def test_a_recipe_lists_all_its_mistakes_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"3 mistake") as raised:
         read_recipe(str(tmp_path / "bad.toml"))
     assert all(word in str(raised.value) for word in ("architecture", "epochs", "speed"))
-    with pytest.raises(RecipeError, match="shipped ones: continued, distilled, joint, joint-256, paediatric, plain"):
+    with pytest.raises(RecipeError, match="shipped ones: continued, densenet121-128, distilled, joint, joint-256"):
         read_recipe("absent")
 
 
