@@ -94,6 +94,8 @@ def _of_bundle(where: Path, data: Sequence[Path], cache: Path) -> Parent:
     made = cast(dict[str, Any], bundle.manifest.training.recipe)
     carved_by = float(made["validation_share"]), int(cast(int, split_seed_of(made)))
     films = carve_validation(_read(data, made), share=carved_by[0], seed=carved_by[1])
+    if missing := sorted(set(bundle.manifest.training.films) - set(films.sources.tolist())):
+        raise DataError(f"{where} was trained on {', '.join(missing)} too; give its --data as well")
     preprocessing = Preprocessing(**made["preprocessing"])
     planes = cached_planes(films.files, preprocessing, cache)
     network = open_bundled(where, films, planes, preprocessing, carved_by).eval()

@@ -123,18 +123,18 @@ def open_bundled(
             f"{where} takes films of {manifest.preprocessing.size} pixels; give the run the same size and clahe"
         )
     made = manifest.training
+    counted = {source: splits["validation"] for source, splits in made.films.items()}
+    # Of sources that are new to it the bundle has seen nothing; one of training films only validates nothing.
+    known = films.take(np.isin(films.sources, list(counted)))
     now = {
-        str(source): int(((films.sources == source) & (films.splits == "validation")).sum())
-        for source in sorted(set(films.sources))
+        str(source): int(((known.sources == source) & (known.splits == "validation")).sum())
+        for source in sorted(set(known.sources))
     }
-    # A source of training films only, labelled or not, validates nothing.
-    now, then = (
-        {source: n for source, n in counts.items() if n}
-        for counts in (now, {source: splits["validation"] for source, splits in made.films.items()})
-    )
+    then = {source: counted[source] for source in now}
     carved = (made.recipe.get("validation_share"), split_seed_of(made.recipe))
-    same = made.recipe.get("validation_sha256", validation_hash(films)) == validation_hash(films)
-    if carved != carved_by or now != then or not same:
+    whole = len(now) == len(counted)
+    same = not whole or made.recipe.get("validation_sha256", validation_hash(known)) == validation_hash(known)
+    if now and (carved != carved_by or now != then or not same):
         raise DataError(
             f"{where} was validated on other films than this run (split_seed {carved[1]}, validation_share {carved[0]}, {then});"
             " training on from it needs the same data, split_seed and validation_share, or validation would flatter"
