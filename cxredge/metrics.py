@@ -108,8 +108,9 @@ def auroc_drift(labels: Floats, full: Floats, compressed: Floats) -> Interval:
     """
     a, a_pos, a_neg = _components(*known(labels, full))
     b, b_pos, b_neg = _components(*known(labels, compressed))
-    half = Z95 * float(np.sqrt(_variance(b_pos - a_pos, b_neg - a_neg)))
-    return Interval(b - a, b - a - half, b - a + half)
+    same = np.array_equal(a_pos, b_pos) and np.array_equal(a_neg, b_neg)
+    half = 0.0 if same else Z95 * float(np.sqrt(_variance(b_pos - a_pos, b_neg - a_neg)))
+    return Interval(b - a, max(-1.0, b - a - half), min(1.0, b - a + half))
 
 
 def mean_auroc_interval(
@@ -125,7 +126,9 @@ def mean_auroc_interval(
 
     labels, scores: [N, L]; patients: [N], films of one patient are drawn together. With `baseline` (scores [N, L] of
     another model on the same films) the paired difference, scores minus baseline, instead.
-    Draws in which a finding has no positive or no negative film average over the others. Raises TooFewFilmsError.
+    Draws in which a finding has no positive or no negative film average over the others. Where every draw says the same (one
+    patient, or findings told apart without a mistake) an AUROC's interval is the mean of its findings' own: so few films exclude
+    nothing. Raises TooFewFilmsError.
     """
 
     areas, draws = [], []
@@ -142,6 +145,9 @@ def mean_auroc_interval(
     # A draw in which no finding at all has both kinds of film says nothing.
     told = np.array(draws)[:, ~np.isnan(draws).all(axis=0)]
     low, high = np.percentile(np.nanmean(told, axis=0), (2.5, 97.5))
+    if low == high and baseline is None:
+        own = [auroc_interval(labels[:, column], scores[:, column]) for column in range(labels.shape[1])]
+        low, high = np.mean([each.low for each in own]), np.mean([each.high for each in own])
     return Interval(float(np.mean(areas)), float(low), float(high))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cxredge.errors import NotFiniteError, TooFewFilmsError
 from cxredge.metrics import (
+    Interval,
     at_threshold,
     auroc,
     auroc_drift,
@@ -146,3 +147,15 @@ def test_no_figure_is_made_of_scores_that_are_no_numbers(scored: tuple[np.ndarra
     labels = labels.copy()
     labels[3] = np.nan
     assert auroc(labels, broken) == pytest.approx(auroc(labels, other))
+
+
+def test_few_films_told_apart_without_a_mistake_prove_little() -> None:
+    labels, scores = np.array([[0.0], [0], [0], [0], [0], [1], [1], [1], [1], [1]]), np.arange(10.0)[:, None]
+    for patients in (np.arange(10), np.zeros(10, int)):
+        found = mean_auroc_interval(labels, scores, patients, samples=200)
+        assert (found.value, found.high) == (1, 1)
+        assert found.low < 0.6
+    one = np.array([1.0, 0, 0, 0])
+    assert auroc_drift(one, one, one) == Interval(0, 0, 0)
+    turned = auroc_drift(one, one, 1 - one)
+    assert (turned.value, turned.low) == (-1, -1)
