@@ -80,6 +80,10 @@ def _fit(
     )
     if unlabelled and not teachers:
         raise DataError("unlabelled films teach nothing by themselves; give a teacher that tells of them")
+    if lost := [teacher for teacher in teachers if not is_bundle(teacher) and not is_run(teacher)]:
+        raise DataError(
+            f"{lost[0]}: neither a finished run, nor a bundle's folder, nor a shipped model's name; no teacher"
+        )
     films = add_unlabelled(films, unlabelled)
     films = films.take(films.splits != "test")
     if not (films.splits == "train").any():

@@ -45,6 +45,8 @@ def _uncertain_of(where: Path) -> Uncertain:
     """What CheXpert's uncertain labels stood for when a run, or a bundle's network, was trained: validation was carved by it."""
     if (where / "run.json").is_file():
         facts = json.loads((where / "run.json").read_text(encoding="utf-8"))
+    elif (where / "splits.csv").is_file():
+        return "ignore"  # the splits alone, as a run that did not end leaves them
     else:
         facts = open_bundle(where).manifest.training.recipe
     return cast(Uncertain, facts.get("uncertain", "ignore"))

@@ -136,6 +136,7 @@ def test_summary_holds_the_fields_that_programs_read(tmp_path: Path, summary: Su
         "points": "list",
         "ages": "NoneType",
         "dicom_out": "NoneType",
+        "reduced_decoding": "bool",
     }
     assert said["whole"] == {"p50": 6.4, "p90": 8.9, "p99": 14.2, "n": 11}
     assert said["priorities"].keys() == {"urgent", "review", "routine", "refused"}

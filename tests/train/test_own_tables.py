@@ -117,6 +117,11 @@ def test_a_network_trained_on_keeps_its_kind(table: Path, tmp_path: Path) -> Non
     assert load_network(second)[0].architecture == "resnet50"
 
 
+def test_a_teacher_that_is_none_is_named(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nosuchrun: neither a finished run"):
+        fit(SMALL, [table], tmp_path / "run", cache=tmp_path, teachers=[tmp_path / "nosuchrun"])
+
+
 def test_a_teacher_that_sees_films_otherwise_is_refused(table: Path, tmp_path: Path) -> None:
     teacher = fit(SMALL, [table], tmp_path / "teacher", cache=tmp_path).run
     with pytest.raises(DataError, match="takes films without clahe"):
