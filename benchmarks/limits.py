@@ -78,6 +78,10 @@ def violations(
         found += _above(f"{where}: file size", one.size_mb, own.size_mb, "MB")
         if one.batch == 1:
             found += _above(f"{where}: p90", one.engine_only.p90, own.p90_ms, "ms")
+    single = {(one.model, one.runtime) for one in measured if one.batch == 1}
+    for model, engine in sorted({(one.model, one.runtime) for one in measured} - single):
+        if limits.for_model(model).p90_ms is not None and (model != reference or model in limits.models):
+            found.append(f"{model} on {engine}: p90 at batch 1 was not measured")
     for judged in accuracy:
         if judged.model == reference:
             continue

@@ -155,7 +155,7 @@ def run_child(job: Job, *, before: Sequence[str] = ()) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         told = Path(scratch) / "job.json"
         told.write_text(json.dumps(asdict(job) | {"started": time.monotonic()}), encoding="utf-8")
-        command = [*before, sys.executable, "-m", "cxredge.benchmarks.child", str(told)]
+        command = [*before, sys.executable, "-P", "-m", "cxredge.benchmarks.child", str(told)]
         # Threads of NumPy or OpenMP beside the engine's would blur the setting.
         quiet = {"OMP_NUM_THREADS": str(job.threads), "OPENBLAS_NUM_THREADS": "1"}
         run = subprocess.run(  # noqa: S603 - our own interpreter, our own arguments

@@ -33,7 +33,9 @@ def energy_joules(root: Path = ROOT) -> float | None:
 
     Counters wrap; whoever subtracts two readings must drop a negative difference.
     """
-    readings = [_number(file) for file in (root / "sys/class/powercap").glob("intel-rapl:[0-9]/energy_uj")]
+    # A laptop's `psys` zone lies beside the packages and counts them once more.
+    zones = (root / "sys/class/powercap").glob("intel-rapl:[0-9]")
+    readings = [_number(zone / "energy_uj") for zone in zones if _text(zone / "name").startswith("package")]
     known = [reading for reading in readings if reading is not None]
     return sum(known) / 1e6 if known else None
 

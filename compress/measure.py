@@ -102,7 +102,7 @@ class _Child:
         said = json.dumps({**asdict(job), "graph": str(job.graph), "planes": str(planes)})
         self._name = f"{job.runtime} with {job.graph.name}"
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "cxredge.compress.measure", said],
+            [sys.executable, "-P", "-m", "cxredge.compress.measure", said],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

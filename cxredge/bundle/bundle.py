@@ -104,7 +104,8 @@ def inspect_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) ->
         bundle, found = _inspect(unpacked(folder), where, trust)
         # The copy in the cache may be what is damaged: look at the archive itself before blaming it.
         return _inspect(unpacked(folder, again=True), where, trust) if found else (bundle, found)
-    if not folder.is_dir() and str(where) in shipped_names():
+    # A data set may be called as the model for it is: only a folder with a manifest stands before a shipped name.
+    if not (folder / MANIFEST).is_file() and str(where) in shipped_names():
         folder = Path(str(resources.files("cxredge.models") / str(where)))
     if not (folder / MANIFEST).is_file():
         raise BundleMissingError(
@@ -125,9 +126,21 @@ def _inspect(folder: Path, where: str | Path, trust: Path | None) -> tuple[Bundl
 
 
 def check_output(out: Path) -> None:
-    """Raise OutputError for what a bundle must not overwrite: anything that is there and is no bundle."""
-    if out.exists() and (not out.is_dir() or (not (out / MANIFEST).is_file() and any(out.iterdir()))):
+    """Raise OutputError for what a bundle must not overwrite: anything that is there and is no bundle, or more than one."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
         raise OutputError(f"{out} exists and is not a bundle; choose another --output")
+    try:
+        listed = {*parse_manifest((out / MANIFEST).read_bytes(), out).files, MANIFEST, SIGNATURE}
+    except BundleError:
+        # Web sites and browser extensions have files of that name too.
+        raise OutputError(f"{out} holds a {MANIFEST} that is no bundle's; choose another --output") from None
+    others = sorted(
+        name for file in out.rglob("*") if file.is_file() and (name := file.relative_to(out).as_posix()) not in listed
+    )
+    if others:
+        raise OutputError(f"{out} holds {others[0]}, which is not part of the bundle there; choose another --output")
 
 
 def write_bundle(

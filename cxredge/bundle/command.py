@@ -101,7 +101,7 @@ def _signed(folder: Path, trust: Path | None) -> str:
     if trust is not None:
         return f"Signed by {trust}, {public_fingerprint(trust)}."
     if (folder / SIGNATURE).is_file():
-        return "Signed; give the signer's public key with --trust to check by whom."
+        return "A signature is there and was not checked: give the signer's public key with --trust."
     return "Not signed: the hashes show a broken copy, not a forger."
 
 

@@ -30,6 +30,10 @@ def new_keys(private: Path) -> Path:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     public = private.with_name(f"{private.stem}.pub")
+    if public == private:
+        raise KeyFileError(
+            f"{private}: .pub is the public key's ending; name the private one otherwise, lab.key for instance"
+        )
     for file in (private, public):
         if file.exists():
             raise KeyFileError(f"{file} exists already and is not overwritten; choose another name")

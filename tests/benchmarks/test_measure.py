@@ -128,6 +128,9 @@ def test_sensors_are_read_where_they_are_and_unknown_where_they_are_not(tmp_path
         "sys/class/thermal/thermal_zone0/temp": "41500",
         "sys/class/thermal/thermal_zone1/temp": "63250",
         "sys/class/powercap/intel-rapl:0/energy_uj": "2500000",
+        "sys/class/powercap/intel-rapl:0/name": "package-0",
+        "sys/class/powercap/intel-rapl:1/energy_uj": "9900000",
+        "sys/class/powercap/intel-rapl:1/name": "psys",
         "sys/bus/i2c/drivers/ina3221x/6-0040/hwmon/hwmon2/in1_input": "5000",
         "sys/bus/i2c/drivers/ina3221x/6-0040/hwmon/hwmon2/curr1_input": "1200",
     }

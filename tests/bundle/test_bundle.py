@@ -11,6 +11,7 @@ from house import Cli
 from tamper import copy_of, external_data, flip_a_byte, rehash, rewrite
 
 from cxredge.bundle import Bundle, open_bundle, shipped_names
+from cxredge.bundle.bundle import check_output
 from cxredge.bundle.selftest import self_test, self_test_once
 from cxredge.errors import (
     BundleContentError,
@@ -23,6 +24,7 @@ from cxredge.errors import (
     BundleSchemaError,
     BundleTooNewError,
     CxredgeError,
+    OutputError,
     SelfTestError,
 )
 from cxredge.runtimes import Artifact, Outputs, Session, runtime
@@ -199,3 +201,21 @@ def test_self_test_catches_distances_that_are_off(bundle: Bundle, tmp_path: Path
         broken = Faulty(session, lambda o, factor=factor: replace(o, atypicality=o.atypicality * factor))  # type: ignore[misc]
         with pytest.raises(SelfTestError, match="distances from the training films are off by 30 %"):
             self_test(kept, broken)
+
+
+def test_what_holds_more_than_a_bundle_is_never_overwritten(copy: Path, tmp_path: Path) -> None:
+    check_output(copy)
+    (copy / "thesis.txt").write_text("three years")
+    with pytest.raises(OutputError, match=r"holds thesis\.txt, which is not part of the bundle"):
+        check_output(copy)
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text('{"manifest_version": 3}')
+    with pytest.raises(OutputError, match="that is no bundle's"):
+        check_output(tmp_path / "extension")
+
+
+def test_a_data_set_called_as_a_model_does_not_hide_it(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "chestxray14" / "images").mkdir(parents=True)
+    run = cli("verify")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("chestxray14 ")

@@ -117,3 +117,9 @@ def test_scan_and_verify_refuse_what_is_not_signed_by_the_key_asked_for(cli: Cli
         assert "is not signed" in bad.stderr
         assert "Traceback" not in bad.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_public_key_never_takes_the_private_ones_place(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="name the private one otherwise"):
+        new_keys(tmp_path / "lab.pub")
+    assert not list(tmp_path.iterdir())
