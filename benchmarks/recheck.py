@@ -53,7 +53,7 @@ def main(
         "films": len(films),
         "statuses": dict(Counter(reading.status.value for reading in readings)),
         "reasons": dict(Counter(reading.reason for reading in readings if reading.reason)),
-        "findings": _findings(manifest, labels, readings) if columns else {},
+        "findings": _findings(manifest, labels, readings, films.patients) if columns else {},
         "priorities": _priorities(manifest, labels, readings) if columns else {},
     }
     _show(found)
@@ -61,12 +61,14 @@ def main(
         output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _findings(manifest: Manifest, labels: NDArray[np.float64], readings: list[Reading]) -> dict[str, dict[str, object]]:
+def _findings(
+    manifest: Manifest, labels: NDArray[np.float64], readings: list[Reading], patients: NDArray[np.str_]
+) -> dict[str, dict[str, object]]:
     scored = np.array([reading.status is Status.OK for reading in readings])
     rows = {}
     for column, finding in enumerate(manifest.findings):
         p = np.array([reading.probabilities[finding.name] for reading in readings if reading.status is Status.OK])
-        area = auroc_interval(labels[scored, column], p)
+        area = auroc_interval(labels[scored, column], p, patients[scored])
         rows[finding.name] = {"auroc": asdict(area), "manifest": finding.test_auroc.value}
     return rows
 

@@ -54,7 +54,8 @@ def model_card(manifest: Manifest, full_bytes: int | None, small_bytes: int) -> 
         "## Accuracy",
         "",
         f"Mean AUROC over {len(manifest.findings)} findings on {accuracy.films} films of {accuracy.patients} patients"
-        f" ({accuracy.source}), through {accuracy.runtime}; 95 % intervals (per finding DeLong, means by bootstrap over patients):",
+        f" ({accuracy.source}), through {accuracy.runtime}; 95 % intervals (per finding DeLong with a patient's films counted"
+        " together, means by bootstrap over patients):",
         "",
         "| step | mean AUROC | drift from full precision, paired | size |",
         "|---|---|---|---|",

@@ -27,10 +27,10 @@ def subgroup_lines(found: Subgroups | None) -> list[str]:
     lines = [*head, f"AUROC of this model on the {found.source} films, through {found.runtime}, 95 % intervals.", ""]
     if axes:
         lines += [
-            f"Per finding by DeLong, which takes films as independent, with the films that have it / have it not; `too few` below"
-            f" {found.enough} of either. Means by"
-            f" bootstrap over patients, over the findings that have {found.enough} of either in every group of {found.enough_films}"
-            " films or more, and so over the same findings in each of them; smaller groups have none. Groups differ in more than"
+            "Per finding by DeLong with a patient's films counted together (Obuchowski 1997), with the films that have it / have it"
+            f" not; `too few` below {found.enough} of either. Means by bootstrap over patients, over the findings that"
+            f" have {found.enough} of either in every group of {found.enough_films} films"
+            " or more, and so over the same findings in each of them; smaller groups have none. Groups differ in more than"
             " their name, such as how ill their patients are: a difference tells where to look, not its cause.",
             "",
         ]

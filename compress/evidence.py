@@ -66,7 +66,7 @@ def gather(
         raise DataError(f"{len(scores.unread)} test film(s) cannot be read: {next(iter(scores.unread.values()))}")
     labels, told = films.labels.astype(np.float64), scores.probabilities
     failures, sheet = _failures(subject, findings, films, scores, source)
-    judged = [judge_finding(f.name, labels[:, i], told[:, i], None) for i, f in enumerate(findings)]
+    judged = [judge_finding(f.name, labels[:, i], told[:, i], None, films.patients) for i, f in enumerate(findings)]
     return Evidence(
         subgroups=measure_subgroups(films, facts, told, source, samples=samples),
         calibration=measure_calibration(findings, films, told, source, samples=samples),
@@ -79,7 +79,7 @@ def gather(
 def measure_subgroups(films: Films, facts: Facts, told: Floats, source: str, *, samples: int = SAMPLES) -> Subgroups:
     """AUROC by sex, age band and view. films: N labelled test films; facts: theirs; told: probabilities float64 [N, L].
 
-    Per finding by DeLong (DeLong & Clarke-Pearson 1988), means by bootstrap over patients; see the record for what is too few.
+    Per finding by DeLong with a patient's films together, means by bootstrap over patients; see the record for what is too few.
     """
     labels, groups, unknown = films.labels.astype(np.float64), [], {}
     for axis, named in facts.groups.items():
@@ -100,7 +100,7 @@ def measure_subgroups(films: Films, facts: Facts, told: Floats, source: str, *, 
                         finding: SubgroupAuroc(
                             positives=int((truth[:, i] == 1).sum()),
                             negatives=int((truth[:, i] == 0).sum()),
-                            auroc=auroc_interval(truth[:, i], own[:, i]) if i in shown else None,
+                            auroc=auroc_interval(truth[:, i], own[:, i], films.patients[rows]) if i in shown else None,
                         )
                         for i, finding in enumerate(films.findings)
                     },

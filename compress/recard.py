@@ -1,4 +1,4 @@
-"""A bundle's model card made anew from its own graph and the published test films; graphs, weights and figures stay as they are.
+"""A bundle's model card and evidence made anew from its own graphs and the published films; graphs, weights and thresholds stay.
 
 python -m cxredge.compress.recard BUNDLE --data DATA
 """
@@ -15,18 +15,20 @@ from rich.console import Console
 from cxredge.bundle import Bundle, Manifest, open_bundle, write_bundle
 from cxredge.bundle.archive import is_archive
 from cxredge.bundle.bundle import check_output
+from cxredge.bundle.manifest import Finding
 from cxredge.bundle.signature import SIGNATURE, sign
 from cxredge.cli import complain
 from cxredge.compress.build_card import with_build
 from cxredge.compress.card import model_card
-from cxredge.compress.evidence import DIAGRAM, SHEET, Evidence, gather, labelled_as
+from cxredge.compress.evidence import DIAGRAM, RUNTIME, SHEET, Evidence, gather, labelled_as
+from cxredge.compress.records import EXPERIMENTAL_BELOW
 from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
-from cxredge.metrics import auroc
+from cxredge.metrics import at_threshold, auroc, auroc_drift, auroc_interval
 from cxredge.train.facts import read_facts
-from cxredge.train.scores import Tick
+from cxredge.train.scores import Tick, score
 from cxredge.train.sources import Films, Uncertain, join
-from cxredge.train.subject import open_subject
-from cxredge.train.tables import read_data
+from cxredge.train.subject import full_precision_of, open_subject
+from cxredge.train.tables import read_data, read_films
 
 CARD = "MODEL_CARD.md"
 # Another processor rounds otherwise; other films or other labels differ by more.
@@ -34,12 +36,22 @@ SAME_AUROC = 0.01
 
 
 def recard(
-    bundle: Bundle, data: Sequence[Path], out: Path, *, key: Path | None = None, tick: Tick | None = None
+    bundle: Bundle,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    key: Path | None = None,
+    version: str | None = None,
+    note: str = "",
+    tick: Tick | None = None,
 ) -> Bundle:
-    """Write the bundle with its subgroups, calibration and known failures measured, and its card made from them, to `out`.
+    """Write the bundle with the evidence for each finding, its subgroups, calibration and known failures measured, and its card
+    made from them, to `out`.
 
-    data: data sets in their published layout; those films of the test split are scored that the bundle's own accuracy was measured
-    on, through ONNX Runtime and its portable graph. key: private key to sign with. out: may be the bundle's own folder.
+    data: data sets in their published layout; those validation and test films are scored that the bundle's own figures were
+    measured on, through ONNX Runtime and its portable graph. Whether a finding is `experimental` follows from what is found.
+    key: private key to sign with. version: of the bundle from now on; the old one unless told. note: added to its history. out:
+    may be the bundle's own folder.
     Raises DataError when the data do not hold those films, CxredgeError when a signature would be lost, OutputError.
     """
     check_output(out)
@@ -53,7 +65,16 @@ def recard(
     found = gather(open_subject(bundle.folder), manifest.findings, films, read_facts(data, films), source, tick=tick)
     _check_same(manifest, films, found)
     new = manifest.model_copy(
-        update={"subgroups": found.subgroups, "calibration": found.calibration, "failures": found.failures}
+        update={
+            "version": version or manifest.version,
+            "training": manifest.training.model_copy(
+                update={"history": " ".join(filter(None, (manifest.training.history, note)))}
+            ),
+            "findings": _findings(bundle, data, films, found, source),
+            "subgroups": found.subgroups,
+            "calibration": found.calibration,
+            "failures": found.failures,
+        }
     )
     card = model_card(new, _float_bytes(bundle.full_model), bundle.model.stat().st_size)
     if new.build is not None:
@@ -79,6 +100,46 @@ def _films(manifest: Manifest, data: Sequence[Path], source: str) -> Films:
             " give the same data sets"
         )
     return labelled_as(films, manifest.names)
+
+
+def _findings(
+    bundle: Bundle, data: Sequence[Path], films: Films, found: Evidence, source: str
+) -> tuple[Finding, ...]:  # fmt: skip
+    """The evidence for each finding, thresholds as they are. films, found: of the test split."""
+    subject, truth = open_subject(bundle.folder), films.labels.astype(np.float64)
+    full = full_precision_of(subject)
+    whole = None if full is None else score(full, films.files, RUNTIME).probabilities
+    known = read_films(data, "validation", splits_of=bundle.folder)
+    known = labelled_as(known.take(known.sources == source), bundle.manifest.names)
+    if len(known) != (counted := bundle.manifest.training.films[source]["validation"]):
+        raise DataError(
+            f"{bundle.manifest.name} was validated on {counted} {source} films, and the data given hold {len(known)}; give the same"
+            " data sets"
+        )
+    told, labels = score(subject, known.files, RUNTIME).probabilities, known.labels.astype(np.float64)
+    rows = []
+    for i, finding in enumerate(bundle.manifest.findings):
+        area = auroc_interval(labels[:, i], told[:, i], known.patients)
+        if abs(area.value - finding.validation_auroc.value) > SAME_AUROC:
+            raise DataError(
+                f"{finding.name}: validation AUROC {area.value:.3f} on these films, {finding.validation_auroc.value:.3f} in the"
+                f" manifest; these are not the films that {bundle.manifest.name} was validated on"
+            )
+        points = {
+            name: at_threshold(labels[:, i], told[:, i], getattr(finding, name).threshold, known.patients)
+            for name in ("sensitive", "balanced", "specific")
+        }
+        drift = finding.drift
+        if whole is not None:
+            drift = auroc_drift(truth[:, i], whole[:, i], found.probabilities[:, i], films.patients)
+        measured = {
+            "experimental": area.low < EXPERIMENTAL_BELOW,
+            "validation_auroc": area,
+            "test_auroc": auroc_interval(truth[:, i], found.probabilities[:, i], films.patients),
+            "drift": drift,
+        }
+        rows.append(finding.model_copy(update=measured | points))
+    return tuple(rows)
 
 
 def _check_same(manifest: Manifest, films: Films, found: Evidence) -> None:
@@ -120,7 +181,7 @@ def recard_command(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="The data sets that it was measured on, in their published layout; repeat for each.",
+            help="All data sets that it was made from, in their published layout; repeat for each.",
             show_default=False,
         ),
     ],
@@ -132,17 +193,21 @@ def recard_command(
         Path | None,
         typer.Option("--sign", help="Private key to sign with; `cxredge keys` makes one.", show_default=False),
     ] = None,
+    version: Annotated[
+        str | None, typer.Option("--as-version", help="Of the bundle from now on.", show_default=False)
+    ] = None,
+    note: Annotated[str, typer.Option(help="A sentence for the model's history.", show_default=False)] = "",
 ) -> None:
-    """Measure a bundle's subgroups, calibration and known failures on the published test films, and write its card anew.
+    """Measure the evidence for a bundle's findings, its subgroups, calibration and known failures, and write its card anew.
 
-    Graphs, weights, operating points and accuracy stay as they are.
+    Reads the validation and test films that it was measured on. Graphs, weights and thresholds stay as they are.
 
     Example: `python -m cxredge.compress.recard my-model --data data/chestxray14`
     """
     if output is None and is_archive(Path(bundle)):
         raise CxredgeError(f"{bundle} is an archive; give a folder to write with --output")
     opened = open_bundle(bundle)
-    made = recard(opened, data, output or opened.folder, key=key)
+    made = recard(opened, data, output or opened.folder, key=key, version=version, note=note)
     calibration = made.manifest.calibration
     assert calibration is not None  # noqa: S101 - for the type checker: it was just measured
     Console().print(f"{made.folder / CARD}: mean ECE {calibration.mean.value:.3f}", highlight=False, soft_wrap=True)

@@ -51,26 +51,29 @@ def score(graph: Path, planes: NDArray[np.uint8], *, threads: int = 2) -> Scores
 
 def finding_records(
     names: tuple[str, ...], recipe: Recipe, known: NDArray[np.float64], on_validation: NDArray[np.float64],
-    truth: NDArray[np.float64], full: NDArray[np.float64], small: NDArray[np.float64], moved: NDArray[np.float64],
+    truth: NDArray[np.float64], full: NDArray[np.float64], small: NDArray[np.float64], moved: NDArray[np.float64], *,
+    validated: NDArray[np.str_], tested: NDArray[np.str_],
 ) -> tuple[Finding, ...]:  # fmt: skip
+    """What the bundle says of each finding. known, on_validation: labels and logits of the validation films, [N, L]; truth, full,
+    small: of the test films. validated, tested: whose those films are. moved: see `Finding.rounding`."""
     records = []
     for i, name in enumerate(names):
         for split, labels in (("validation", known[:, i]), ("test", truth[:, i])):
             if not 0 < np.nansum(labels) < np.isfinite(labels).sum():
                 raise TooFewFilmsError(f"{name}: the {split} films must hold some with and some without it")
-        area = auroc_interval(known[:, i], on_validation[:, i])
+        area = auroc_interval(known[:, i], on_validation[:, i], validated)
         records.append(
             Finding(
                 name=name,
                 urgent=name in recipe.urgent,
                 experimental=area.low < EXPERIMENTAL_BELOW,
                 validation_auroc=area,
-                test_auroc=auroc_interval(truth[:, i], small[:, i]),
+                test_auroc=auroc_interval(truth[:, i], small[:, i], tested),
                 test_positives=int((truth[:, i] == 1).sum()),
-                drift=auroc_drift(truth[:, i], full[:, i], small[:, i]),
-                sensitive=sensitivity_point(known[:, i], on_validation[:, i]),
-                balanced=youden_point(known[:, i], on_validation[:, i]),
-                specific=specificity_point(known[:, i], on_validation[:, i]),
+                drift=auroc_drift(truth[:, i], full[:, i], small[:, i], tested),
+                sensitive=sensitivity_point(known[:, i], on_validation[:, i], patients=validated),
+                balanced=youden_point(known[:, i], on_validation[:, i], validated),
+                specific=specificity_point(known[:, i], on_validation[:, i], patients=validated),
                 rounding=float(moved[i]),
             )
         )

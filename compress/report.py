@@ -94,10 +94,12 @@ def row(
         auroc=mean_auroc_interval(truth, judged.logits, patients),
         drift=None if base is None else mean_auroc_interval(truth, judged.logits, patients, baseline=base),
         flipped=None if parent is None else float((judged.flags != parent.flags).mean()),
-        findings={name: auroc_interval(truth[:, i], judged.logits[:, i]) for i, name in enumerate(names)},
+        findings={name: auroc_interval(truth[:, i], judged.logits[:, i], patients) for i, name in enumerate(names)},
         drifts={}
         if base is None
-        else {name: auroc_drift(truth[:, i], base[:, i], judged.logits[:, i]) for i, name in enumerate(names)},
+        else {
+            name: auroc_drift(truth[:, i], base[:, i], judged.logits[:, i], patients) for i, name in enumerate(names)
+        },
         **measured,
     )
 

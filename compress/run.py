@@ -39,7 +39,7 @@ from cxredge.compress.tolerance import tolerance
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import (
-    wilson,
+    proportion,
 )
 from cxredge.train import sources
 from cxredge.train.films import augment
@@ -133,8 +133,8 @@ def compress(
         moved = np.abs(on_validation.logits - score(stored_full, planes[validation]).logits)
         refused = {}
         for source in sorted(set(films.sources[films.splits == "test"])):
-            away = score(int8, planes[rows("test", source)]).atypicality > threshold
-            refused[source] = wilson(int(away.sum()), len(away))
+            there = rows("test", source)
+            refused[source] = proportion(score(int8, planes[there]).atypicality > threshold, films.patients[there])
         stored = io.BytesIO()
         images = planes[_some(rng, validation, recipe.reference_films)]
         built = score(int8, images)
@@ -156,6 +156,8 @@ def compress(
             full.logits,
             small.logits,
             np.quantile(moved, MOVED_LESS, axis=0),
+            validated=films.patients[validation],
+            tested=films.patients[test],
         )
         accuracy = accuracy_record(truth, full, small, films.patients[test], records, recipe.source)
 

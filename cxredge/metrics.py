@@ -25,7 +25,7 @@ class Interval:
 class OperatingPoint:
     """A threshold with what it was measured to do.
 
-    threshold: flag where probability >= threshold. sensitivity, specificity: with 95 % Wilson intervals.
+    threshold: flag where probability >= threshold. sensitivity, specificity: with 95 % intervals, see `proportion`.
     positives, negatives: films the figures rest on.
     """
 
@@ -80,36 +80,72 @@ def _components(positive: NDArray[np.bool_], scores: Floats) -> tuple[float, Flo
     return float(of_positives.mean()), of_positives, of_negatives
 
 
-def _variance(of_positives: Floats, of_negatives: Floats) -> float:
-    m, n = len(of_positives), len(of_negatives)
-    return float((of_positives.var(ddof=1) / m if m > 1 else 0.25) + (of_negatives.var(ddof=1) / n if n > 1 else 0.25))
+@dataclass(frozen=True)
+class _Owners:
+    """Whose the positive films [m] and the negative films [n] are, as numbers below `patients`."""
+
+    of_positives: NDArray[np.intp]
+    of_negatives: NDArray[np.intp]
+    patients: int
 
 
-def auroc_interval(labels: Floats, scores: Floats) -> Interval:
-    """AUROC with its 95 % interval (DeLong, DeLong & Clarke-Pearson 1988), on the logit scale so that it stays in [0, 1].
+def _owners(labels: Floats, patients: NDArray[np.generic] | None) -> _Owners:
+    mask = ~np.isnan(labels)
+    positive = labels[mask] > 0.5
+    who = np.arange(len(positive)) if patients is None else np.unique(patients[mask], return_inverse=True)[1]
+    return _Owners(who[positive], who[~positive], int(who.max()) + 1)
 
-    labels [N] in {0, 1, nan}, scores [N]. Raises TooFewFilmsError.
+
+def _variance(of_positives: Floats, of_negatives: Floats, owners: _Owners) -> float:
+    """Of an AUROC, or of a difference of two, from its components: sums by patient (Obuchowski 1997), DeLong's where each has
+    one film. A kind of film that comes from one patient only has no spread to measure: the widest there can be is taken."""
+
+    def centred(components: Floats, whose: NDArray[np.intp]) -> tuple[Floats, int]:
+        summed = np.bincount(whose, components - components.mean(), minlength=owners.patients)
+        return summed / len(components), len(np.unique(whose))
+
+    (a, with_positives), (b, with_negatives) = (
+        centred(of_positives, owners.of_positives),
+        centred(of_negatives, owners.of_negatives),
+    )
+    found = 0.0
+    for sums, count in ((a, with_positives), (b, with_negatives)):
+        found += float(sums @ sums) * count / (count - 1) if count > 1 else 0.25
+    if owners.patients > 1:
+        found += 2 * float(a @ b) * owners.patients / (owners.patients - 1)
+    return max(found, 0.0)
+
+
+def auroc_interval(labels: Floats, scores: Floats, patients: NDArray[np.generic] | None = None) -> Interval:
+    """AUROC with its 95 % interval, on the logit scale so that it stays in [0, 1].
+
+    labels [N] in {0, 1, nan}, scores [N]. patients: [N], whose the films are; None where each film is of another one. DeLong,
+    DeLong & Clarke-Pearson 1988, with films of one patient counted together (Obuchowski, Biometrics 53, 1997): the sixtieth film
+    of a patient tells less than the first. Raises TooFewFilmsError.
     """
     area, of_positives, of_negatives = _components(*known(labels, scores))
+    owners = _owners(labels, patients)
     if area in (0.0, 1.0):
-        # DeLong's variance vanishes there; the rule of three bounds what so few films can exclude.
-        width = min(1.0, 3 / min(len(of_positives), len(of_negatives)))
+        # The variance vanishes there; the rule of three bounds what so few patients can exclude.
+        width = min(1.0, 3 / min(len(np.unique(owners.of_positives)), len(np.unique(owners.of_negatives))))
         return Interval(area, max(0.0, area - width), min(1.0, area + width))
-    spread = Z95 * np.sqrt(_variance(of_positives, of_negatives)) / (area * (1 - area))
+    spread = Z95 * np.sqrt(_variance(of_positives, of_negatives, owners)) / (area * (1 - area))
     logit = np.log(area / (1 - area))
     return Interval(area, float(1 / (1 + np.exp(spread - logit))), float(1 / (1 + np.exp(-spread - logit))))
 
 
-def auroc_drift(labels: Floats, full: Floats, compressed: Floats) -> Interval:
-    """Paired AUROC difference, compressed minus full precision, with its 95 % interval (DeLong 1988, paired).
+def auroc_drift(
+    labels: Floats, full: Floats, compressed: Floats, patients: NDArray[np.generic] | None = None
+) -> Interval:
+    """Paired AUROC difference, compressed minus full precision, with its 95 % interval (DeLong 1988, by patient as above).
 
-    labels [N] in {0, 1, nan}; full, compressed: scores [N] of the same films in the same order.
-    Raises TooFewFilmsError.
+    labels [N] in {0, 1, nan}; full, compressed: scores [N] of the same films in the same order; patients: [N], whose they are,
+    None where each is of another one. Raises TooFewFilmsError.
     """
     a, a_pos, a_neg = _components(*known(labels, full))
     b, b_pos, b_neg = _components(*known(labels, compressed))
     same = np.array_equal(a_pos, b_pos) and np.array_equal(a_neg, b_neg)
-    half = 0.0 if same else Z95 * float(np.sqrt(_variance(b_pos - a_pos, b_neg - a_neg)))
+    half = 0.0 if same else Z95 * float(np.sqrt(_variance(b_pos - a_pos, b_neg - a_neg, _owners(labels, patients))))
     return Interval(b - a, max(-1.0, b - a - half), min(1.0, b - a + half))
 
 
@@ -146,7 +182,7 @@ def mean_auroc_interval(
     told = np.array(draws)[:, ~np.isnan(draws).all(axis=0)]
     low, high = np.percentile(np.nanmean(told, axis=0), (2.5, 97.5))
     if low == high and baseline is None:
-        own = [auroc_interval(labels[:, column], scores[:, column]) for column in range(labels.shape[1])]
+        own = [auroc_interval(labels[:, column], scores[:, column], patients) for column in range(labels.shape[1])]
         low, high = np.mean([each.low for each in own]), np.mean([each.high for each in own])
     return Interval(float(np.mean(areas)), float(low), float(high))
 
@@ -180,7 +216,28 @@ def _areas_of_draws(positive: NDArray[np.bool_], scores: Floats, weights: NDArra
     return np.concatenate(found)
 
 
-def wilson(successes: int, n: int) -> Interval:
+def proportion(hits: NDArray[np.bool_], patients: NDArray[np.generic] | None = None) -> Interval:
+    """The share of films that were hit, with its 95 % Wilson interval for as many films as these are worth.
+
+    hits: [N]; patients: [N], whose the films are; None where each is of another one. Films of one patient are counted for less by
+    the design effect of the ratio estimator (Rao & Scott, Biometrics 48, 1992), never for more; where all films say the same, for
+    one film each patient. Raises TooFewFilmsError for no film.
+    """
+    n = len(hits)
+    if n == 0 or patients is None:
+        return wilson(int(hits.sum()), n)
+    _, owner = np.unique(patients, return_inverse=True)
+    films, p = np.bincount(owner), float(hits.mean())
+    count = len(films)
+    if p in (0.0, 1.0) or count == 1:
+        return wilson(p * count, count)
+    off = np.bincount(owner, hits, minlength=count) - p * films
+    effect = float(off @ off) * count / (count - 1) / n / (p * (1 - p))
+    worth = n / max(effect, 1.0)
+    return wilson(p * worth, worth)
+
+
+def wilson(successes: float, n: float) -> Interval:
     """A proportion with its 95 % score interval (Wilson 1927). Raises TooFewFilmsError when n is 0."""
     if n == 0:
         raise TooFewFilmsError("a proportion of no films")
@@ -190,34 +247,44 @@ def wilson(successes: int, n: int) -> Interval:
     return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
-def at_threshold(labels: Floats, scores: Floats, threshold: float) -> OperatingPoint:
-    """Sensitivity and specificity of `scores >= threshold`. labels [N] in {0, 1, nan}. Raises TooFewFilmsError."""
+def at_threshold(
+    labels: Floats, scores: Floats, threshold: float, patients: NDArray[np.generic] | None = None
+) -> OperatingPoint:
+    """Sensitivity and specificity of `scores >= threshold`.
+
+    labels [N] in {0, 1, nan}; patients: [N], whose the films are; None where each is of another one. Raises TooFewFilmsError.
+    """
     positive, scores = known(labels, scores)
-    flagged = scores >= threshold
-    m, n = int(positive.sum()), int((~positive).sum())
+    flagged, whose = scores >= threshold, None if patients is None else patients[~np.isnan(labels)]
     return OperatingPoint(
         threshold,
-        wilson(int(flagged[positive].sum()), m),
-        wilson(int((~flagged)[~positive].sum()), n),
-        m,
-        n,
+        proportion(flagged[positive], None if whose is None else whose[positive]),
+        proportion(~flagged[~positive], None if whose is None else whose[~positive]),
+        int(positive.sum()),
+        int((~positive).sum()),
     )
 
 
-def sensitivity_point(labels: Floats, scores: Floats, sensitivity: float = 0.90) -> OperatingPoint:
+def sensitivity_point(
+    labels: Floats, scores: Floats, sensitivity: float = 0.90, patients: NDArray[np.generic] | None = None
+) -> OperatingPoint:
     """The highest threshold that flags at least this share of the positive films. Raises TooFewFilmsError."""
     positive, told = known(labels, scores)
     ordered = np.sort(told[positive])[::-1]
-    return at_threshold(labels, scores, _just_below(told, ordered[int(np.ceil(sensitivity * len(ordered))) - 1]))
+    chosen = _just_below(told, ordered[int(np.ceil(sensitivity * len(ordered))) - 1])
+    return at_threshold(labels, scores, chosen, patients)
 
 
-def specificity_point(labels: Floats, scores: Floats, specificity: float = 0.95) -> OperatingPoint:
+def specificity_point(
+    labels: Floats, scores: Floats, specificity: float = 0.95, patients: NDArray[np.generic] | None = None
+) -> OperatingPoint:
     """The lowest threshold that leaves at least this share of the negative films unflagged. Raises TooFewFilmsError."""
     positive, told = known(labels, scores)
     ordered = np.sort(told[~positive])
     unflagged = ordered[int(np.ceil(specificity * len(ordered))) - 1]
     above = told[told > unflagged]
-    return at_threshold(labels, scores, _just_below(told, above.min()) if len(above) else (unflagged + 1) / 2)
+    chosen = _just_below(told, above.min()) if len(above) else (unflagged + 1) / 2
+    return at_threshold(labels, scores, chosen, patients)
 
 
 def _just_below(scores: Floats, score: float) -> float:
@@ -226,11 +293,11 @@ def _just_below(scores: Floats, score: float) -> float:
     return float((score + below.max()) / 2) if len(below) else float(score)
 
 
-def youden_point(labels: Floats, scores: Floats) -> OperatingPoint:
+def youden_point(labels: Floats, scores: Floats, patients: NDArray[np.generic] | None = None) -> OperatingPoint:
     """The threshold of greatest sensitivity + specificity - 1 (Youden 1950). Raises TooFewFilmsError."""
     positive, told = known(labels, scores)
     thresholds = np.unique(told)
     m, n = np.sort(told[positive]), np.sort(told[~positive])
     sensitivity = 1 - np.searchsorted(m, thresholds, side="left") / len(m)
     specificity = np.searchsorted(n, thresholds, side="left") / len(n)
-    return at_threshold(labels, scores, _just_below(told, thresholds[np.argmax(sensitivity + specificity)]))
+    return at_threshold(labels, scores, _just_below(told, thresholds[np.argmax(sensitivity + specificity)]), patients)

@@ -13,6 +13,7 @@ from cxredge.metrics import (
     auroc_drift,
     auroc_interval,
     mean_auroc_interval,
+    proportion,
     sensitivity_point,
     specificity_point,
     wilson,
@@ -98,6 +99,89 @@ def test_mean_interval_draws_films_of_one_patient_together(scored: tuple[np.ndar
         doubled, np.r_[other, other][:, None], np.tile(np.arange(400), 2), baseline=scores, samples=400
     )
     assert paired.value == pytest.approx(auroc(labels, other) - auroc(labels, one))
+
+
+@pytest.fixture
+def followed() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """150 patients, a third of them ill in most of their 1 to 12 films, and what two models say: films of one patient are alike."""
+    rng = np.random.default_rng(11)
+    films = rng.integers(1, 13, size=150)
+    owner = np.repeat(np.arange(150), films)
+    ill = (rng.random(150) < 0.33)[owner]
+    labels = np.where(ill, rng.random(len(owner)) < 0.8, rng.random(len(owner)) < 0.05).astype(float)
+    one = rng.normal(size=150)[owner] + 0.4 * rng.normal(size=len(owner)) + 1.0 * labels
+    other = one + 0.5 * rng.normal(size=150)[owner] + 0.1 * rng.normal(size=len(owner))
+    return labels, one, other, np.char.add("p", owner.astype(str))
+
+
+def test_intervals_by_patient_agree_with_the_bootstrap_over_patients(followed: tuple[np.ndarray, ...]) -> None:
+    labels, one, other, patients = followed
+    drawn = mean_auroc_interval(labels[:, None], one[:, None], patients, samples=4000)
+    found = auroc_interval(labels, one, patients)
+    assert found.low == pytest.approx(drawn.low, abs=0.012)
+    assert found.high == pytest.approx(drawn.high, abs=0.012)
+    paired = mean_auroc_interval(labels[:, None], other[:, None], patients, baseline=one[:, None], samples=4000)
+    drift = auroc_drift(labels, one, other, patients)
+    assert drift.high - drift.low == pytest.approx(paired.high - paired.low, rel=0.1)
+    # What taking them for independent hides: a third of the width and more.
+    for by_patient, by_film in ((found, auroc_interval(labels, one)), (drift, auroc_drift(labels, one, other))):
+        assert by_patient.value == by_film.value
+        assert by_patient.high - by_patient.low > 1.5 * (by_film.high - by_film.low)
+
+
+def test_with_one_film_each_intervals_by_patient_are_delongs(scored: tuple[np.ndarray, ...]) -> None:
+    labels, one, other = scored
+    patients = np.random.default_rng(0).permutation(400)
+    for by_patient, by_film in (
+        (auroc_interval(labels, one, patients), auroc_interval(labels, one)),
+        (auroc_drift(labels, one, other, patients), auroc_drift(labels, one, other)),
+    ):
+        assert (by_patient.low, by_patient.high) == pytest.approx((by_film.low, by_film.high), abs=1e-12)
+
+
+def test_findings_that_one_patient_alone_has_prove_next_to_nothing() -> None:
+    labels = np.r_[np.ones(20), np.zeros(20)]
+    scores = np.r_[np.arange(20) + 5.0, np.arange(20)]
+    everyone = np.r_[np.zeros(20), np.arange(1, 21)]
+    found = auroc_interval(labels, scores, everyone)
+    assert found.high - found.low > 0.7
+    apart = auroc_interval(labels, scores + 100 * labels, everyone)
+    assert (apart.value, apart.low) == (1.0, 0.0)
+
+
+def test_a_share_among_films_of_few_patients_is_known_less_well(followed: tuple[np.ndarray, ...]) -> None:
+    _, one, _, patients = followed
+    hits = one > 0
+    rng = np.random.default_rng(3)
+    groups = [hits[patients == patient] for patient in np.unique(patients)]
+    draws = [np.concatenate([groups[i] for i in rng.integers(150, size=150)]).mean() for _ in range(3000)]
+    low, high = np.percentile(draws, (2.5, 97.5))
+    found, alone = proportion(hits, patients), proportion(hits)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    assert found.value == alone.value == hits.mean()
+    assert found.high - found.low > 1.5 * (alone.high - alone.low)
+    assert alone == wilson(int(hits.sum()), len(hits))
+    # Films that agree within no patient are no more than films, and sixty films of one patient are one.
+    assert proportion(np.tile([True, False], 60), np.repeat(np.arange(60), 2)) == wilson(60, 120)
+    assert proportion(np.ones(60, bool), np.zeros(60)) == wilson(1, 1)
+
+
+def test_an_operating_points_intervals_are_by_patient_too(followed: tuple[np.ndarray, ...]) -> None:
+    labels, one, _, patients = followed
+    labels = labels.copy()
+    labels[:5] = np.nan
+    scores = 1 / (1 + np.exp(-one))
+    for point in (
+        lambda whose: sensitivity_point(labels, scores, patients=whose),
+        lambda whose: specificity_point(labels, scores, patients=whose),
+        lambda whose: youden_point(labels, scores, whose),
+    ):
+        by_patient, by_film = point(patients), point(None)
+        assert by_patient.threshold == by_film.threshold
+        assert by_patient.sensitivity.value == by_film.sensitivity.value
+        for name in ("sensitivity", "specificity"):
+            wide, narrow = getattr(by_patient, name), getattr(by_film, name)
+            assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_wilson_interval_matches_a_published_example() -> None:

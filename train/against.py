@@ -15,7 +15,8 @@ from cxredge.train.subject import RUN_RUNTIME, Subject
 
 @dataclass(frozen=True)
 class Difference:
-    """One finding. auroc: this model's minus the other's, paired (DeLong). films, positives: with a label, and with the finding."""
+    """One finding. auroc: this model's minus the other's, paired (DeLong, by patient). films: with a label; positives: with the
+    finding."""
 
     finding: str
     films: int
@@ -45,6 +46,7 @@ def compare_with(
     its own size. Raises DataError when the two share no finding that these films can tell of, and the errors of `score`.
     """
     engine = RUN_RUNTIME if other.kind == "run" else "onnxruntime" if runtime == RUN_RUNTIME else runtime
+    other = other.on(engine)
     shared = [name for name in films.findings if name in other.findings]
     said = score(other, films.files, engine, threads=threads, tick=tick)
     both = scores.read & said.read
@@ -68,7 +70,7 @@ def compare_with(
                 name,
                 int((~np.isnan(labels[:, i])).sum()),
                 int((labels[:, i] == 1).sum()),
-                auroc_drift(labels[:, i], theirs[:, i], ours[:, i]),
+                auroc_drift(labels[:, i], theirs[:, i], ours[:, i], films.patients[both]),
             )
             for i, name in enumerate(names)
         ],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.metrics import Floats, Interval, wilson
+from cxredge.metrics import Floats, Interval, proportion, wilson
 
 Truth = NDArray[np.bool_]
 
@@ -80,16 +80,17 @@ class Confusion:
     f1: float | None
 
 
-def confusion(labels: Truth, probabilities: Floats, threshold: float) -> Confusion:
-    """Flag where probability >= threshold, and count. PPV and NPV hold at these films' prevalence only."""
+def confusion(labels: Truth, probabilities: Floats, threshold: float, patients: NDArray[np.str_]) -> Confusion:
+    """Flag where probability >= threshold, and count. PPV and NPV hold at these films' prevalence only. patients: [N]."""
     flagged = probabilities >= threshold
     tp, fp = int((flagged & labels).sum()), int((flagged & ~labels).sum())
     fn, tn = int((~flagged & labels).sum()), int((~flagged & ~labels).sum())
 
-    def share(part: int, whole: int) -> Interval | None:
-        return wilson(part, whole) if whole else None
+    def share(hits: Truth, of: Truth) -> Interval | None:
+        return proportion(hits[of], patients[of]) if of.any() else None
 
     return Confusion(
-        threshold, tp, fp, fn, tn, share(tp, tp + fn), share(tn, tn + fp), share(tp, tp + fp), share(tn, tn + fn),
+        threshold, tp, fp, fn, tn, share(flagged, labels), share(~flagged, ~labels), share(labels, flagged),
+        share(~labels, ~flagged),
         2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from cxredge.errors import DataError
 from cxredge.imaging import Film
 from cxredge.imaging.overlay import heat_maps, thumbnail
 from cxredge.imaging.peak import strongest
-from cxredge.metrics import Floats, Interval, wilson
+from cxredge.metrics import Floats, Interval, proportion
 from cxredge.runtimes import Outputs
 from cxredge.train.against import Against, compare_with
 from cxredge.train.engine import engine_version
@@ -81,7 +81,7 @@ def evaluate(
     bundle whose validation films stand for `validation`; a run knows no others than its own, a bundle has its own unless told.
     examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
     """
-    run = subject.path if subject.kind == "run" else None
+    subject, run = subject.on(runtime), subject.path if subject.kind == "run" else None
     films, columns = matched(read_films(data, split, splits_of=run or splits_of or _carved_by(subject, split)), subject)
     labels = films.labels.astype(np.float64)
     boxes, peaks = read_boxes(data), _Peaks(columns, films)
@@ -96,7 +96,7 @@ def evaluate(
         raise DataError(f"none of the {len(films)} films can be read: {next(iter(scores.unread.values()))}")
     thresholds = [subject.thresholds[c] for c in columns] if subject.thresholds else None
     findings = [
-        judge_finding(name, labels[read, i], told[read, i], thresholds[i] if thresholds else None)
+        judge_finding(name, labels[read, i], told[read, i], thresholds[i] if thresholds else None, films.patients[read])
         for i, name in enumerate(films.findings)
     ]
     facts = read_facts(data, films.take(read))
@@ -111,7 +111,7 @@ def evaluate(
             "name": subject.name, "kind": subject.kind, "precision": subject.precision, "sha256": subject.sha256,
             "input": f"{subject.preprocessing.size} x {subject.preprocessing.size}",
             "metadata": "age, sex and view, from the tables" if metadata else "none",
-            "megabytes": f"{subject.weights.stat().st_size / 1e6:.2f}",
+            "megabytes": f"{subject.bytes / 1e6:.2f}",
         },
         runtime=engine_version(runtime),
         data=_described(films, data, split, read),
@@ -122,7 +122,7 @@ def evaluate(
             films.findings, labels[read], told[read], films.patients[read], facts, thresholds, samples=samples
         ),
         pointing=_pointing(films, boxes, peaks),
-        refused=_refused(scores, subject),
+        refused=_refused(scores, subject, films.patients),
         unread=list(scores.unread.values()),
         against=compared,
     )  # fmt: skip
@@ -163,20 +163,22 @@ class _Peaks:
 def _pointing(films: Films, boxes: dict[str, dict[str, list[Box]]], peaks: _Peaks) -> list[Pointing]:
     rows = []
     for name in films.findings:
-        hits, areas = [], []
+        hits, areas, whose = [], [], []
         for row, file in enumerate(films.files):
             drawn = boxes.get(file.stem, {}).get(name)
             if drawn and (row, name) in peaks.found:
                 hits.append(any(box.holds(*peaks.found[row, name]) for box in drawn))
                 areas.append(min(1.0, sum(box.width * box.height for box in drawn)))
+                whose.append(films.patients[row])
         if hits:
-            rows.append(Pointing(name, len(hits), wilson(sum(hits), len(hits)), float(np.mean(areas))))
+            share = proportion(np.array(hits), np.array(whose))
+            rows.append(Pointing(name, len(hits), share, float(np.mean(areas))))
     return rows
 
 
 def _carved_by(subject: Subject, split: str) -> Path | None:
     """The bundle that knows the validation films of one of its graphs; None where that does not matter."""
-    folder = subject.path.parent
+    folder = subject.bundle.folder if subject.bundle else subject.path.parent
     return folder if split in {"train", "validation"} and (folder / MANIFEST).is_file() else None
 
 
@@ -201,11 +203,11 @@ def _with_thresholds(
     )
 
 
-def _refused(scores: Scores, subject: Subject) -> Interval | None:
+def _refused(scores: Scores, subject: Subject, patients: NDArray[np.str_]) -> Interval | None:
     if subject.gate is None or scores.atypicality is None:
         return None
-    far = scores.atypicality[~np.isnan(scores.atypicality)]
-    return wilson(int((far > subject.gate).sum()), len(far))
+    told = ~np.isnan(scores.atypicality)
+    return proportion(scores.atypicality[told] > subject.gate, patients[told])
 
 
 def _described(films: Films, data: Sequence[Path], split: str, read: NDArray[np.bool_]) -> dict[str, object]:

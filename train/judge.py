@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import TooFewFilmsError
-from cxredge.metrics import Floats, Interval, auroc_interval, mean_auroc_interval, wilson, youden_point
+from cxredge.metrics import Floats, Interval, auroc_interval, mean_auroc_interval, proportion, youden_point
 from cxredge.train.curves import (
     Bin,
     Confusion,
@@ -79,8 +79,10 @@ class Pointing:
     area: float
 
 
-def judge_finding(finding: str, labels: Floats, probabilities: Floats, threshold: float | None) -> Judged:
-    """All figures of one finding. labels [N] in {0, 1, nan}; probabilities [N]."""
+def judge_finding(
+    finding: str, labels: Floats, probabilities: Floats, threshold: float | None, patients: NDArray[np.str_]
+) -> Judged:
+    """All figures of one finding. labels [N] in {0, 1, nan}; probabilities [N]; patients [N], whose the films are."""
     mask = ~np.isnan(labels)
     truth, told = labels[mask] > 0.5, probabilities[mask]
     both = bool(truth.any() and not truth.all())
@@ -88,10 +90,12 @@ def judge_finding(finding: str, labels: Floats, probabilities: Floats, threshold
         finding,
         len(truth),
         int(truth.sum()),
-        auroc_interval(labels, probabilities) if both else None,
+        auroc_interval(labels, probabilities, patients) if both else None,
         average_precision(truth, told) if both else None,
         calibration_error(truth, told) if both else None,
-        None if threshold is None or np.isnan(threshold) or not len(truth) else confusion(truth, told, threshold),
+        None
+        if threshold is None or np.isnan(threshold) or not len(truth)
+        else confusion(truth, told, threshold, patients[mask]),
         reliability(truth, told) if both else [],
         thin(*roc(truth, told)) if both else [],
         thin(*precision_recall(truth, told)) if both else [],
@@ -138,7 +142,7 @@ def subgroups(
                 auroc = mean_auroc_interval(
                     labels[rows][:, shared], probabilities[rows][:, shared], patients[rows], samples=samples
                 )
-            sensitivity, specificity = _pooled(labels[rows], probabilities[rows], thresholds)
+            sensitivity, specificity = _pooled(labels[rows], probabilities[rows], patients[rows], thresholds)
             found.append(
                 Group(
                     axis,
@@ -155,16 +159,17 @@ def subgroups(
 
 
 def _pooled(
-    labels: Floats, probabilities: Floats, thresholds: Sequence[float] | None
+    labels: Floats, probabilities: Floats, patients: NDArray[np.str_], thresholds: Sequence[float] | None
 ) -> tuple[Interval | None, Interval | None]:
-    """Sensitivity and specificity over all pairs of film and finding; the intervals treat pairs as independent."""
+    """Sensitivity and specificity over all pairs of film and finding; what belongs to one patient is counted together."""
     if thresholds is None:
         return None, None
     flagged, chosen = probabilities >= np.array(thresholds), ~np.isnan(thresholds)
     positive, negative = (labels == 1) & chosen, (labels == 0) & chosen
+    whose = np.broadcast_to(patients[:, None], labels.shape)
     return (
-        wilson(int(flagged[positive].sum()), int(positive.sum())) if positive.any() else None,
-        wilson(int((~flagged)[negative].sum()), int(negative.sum())) if negative.any() else None,
+        proportion(flagged[positive], whose[positive]) if positive.any() else None,
+        proportion(~flagged[negative], whose[negative]) if negative.any() else None,
     )
 
 

@@ -69,7 +69,7 @@ def write_evaluation(found: Evaluation, examples: list[Example], out: Path) -> N
         examples=examples,
         forest=plots.forest(
             [(f"{plots.readable(one.finding)} ({one.positives} of {one.films})", one.auroc) for one in by_auroc],
-            "AUROC, 95 % interval (DeLong); dashed: the mean",
+            "AUROC, 95 % interval (DeLong, by patient); dashed: the mean",
             reference=found.mean_auroc,
         ),
         roc=plots.grid(by_auroc, plots.draw_roc, "1 \N{MINUS SIGN} specificity", "sensitivity"),

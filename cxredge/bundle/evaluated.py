@@ -24,7 +24,7 @@ class Step(Record):
 
 
 class SubgroupAuroc(Record):
-    """One finding in one subgroup. auroc: 95 % interval by DeLong; None where the films are too few."""
+    """One finding in one subgroup. auroc: 95 % interval by DeLong, a patient's films together; None where the films are too few."""
 
     positives: int
     negatives: int

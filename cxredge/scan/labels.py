@@ -70,11 +70,13 @@ def judge(
     readings: Iterable[Reading], labels: dict[str, list[float]], manifest: Manifest
 ) -> tuple[LabelledFinding, ...]:
     """AUROC, sensitivity and specificity of this run, per finding that the table labels. labels: as `match` returns."""
-    told, said = [], []
+    told, said, whose = [], [], []
     for reading in readings:
         if reading.status is Status.OK and reading.file in labels:
             told.append(labels[reading.file])
             said.append([reading.probabilities[name] for name in manifest.names])
+            # A picture that names nobody may be anybody's.
+            whose.append(reading.patient or reading.file)
     shape = len(told), len(manifest.names)
     truth, scored = (np.array(values, np.float64).reshape(shape) for values in (told, said))
     rows = []
@@ -84,7 +86,8 @@ def judge(
             continue
         positives, negatives = int((known == 1).sum()), int((known == 0).sum())
         if positives and negatives:
-            area, point = auroc_interval(known, scores), at_threshold(known, scores, finding.balanced.threshold)
+            area = auroc_interval(known, scores, np.array(whose))
+            point = at_threshold(known, scores, finding.balanced.threshold, np.array(whose))
             rows.append(LabelledFinding(finding.name, positives, negatives, area, point))
         else:
             rows.append(LabelledFinding(finding.name, positives, negatives, None, None))

@@ -92,7 +92,7 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
         (for_device.folder / name).read_bytes() == (bundle.folder / name).read_bytes() for name in manifest.pictures
     )
     anew = subprocess.run(
-        [sys.executable, "-m", "cxredge.compress.recard", "built", "--data", FILMS / "chest_xray", "-o", "carded"],
+        [sys.executable, "-m", "cxredge.compress.recard", "built", *data, "-o", "carded"],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=cli.environment,
     )  # fmt: skip
     assert anew.returncode == 0, anew.stderr

@@ -60,7 +60,7 @@ def test_subgroup_figures_are_those_of_the_rows(table: tuple[Films, Facts, np.nd
     for i, name in enumerate("AB"):
         labels = films.labels[women, i].astype(float)
         one = female.findings[name]
-        assert one.auroc == auroc_interval(labels, told[women, i])
+        assert one.auroc == auroc_interval(labels, told[women, i], films.patients[women])
         assert (one.positives, one.negatives) == (labels.sum(), (1 - labels).sum())
     assert (female.films, female.patients) == (women.sum(), len(set(films.patients[women])))
     # B is too rare in men, so means by sex are over A alone, for women too.

@@ -172,7 +172,7 @@ def test_curves_by_their_definitions(scored: tuple[np.ndarray, np.ndarray]) -> N
     assert (recall[-1], precision[-1]) == (1, pytest.approx(labels.mean()))
     by_hand = sum((r - before) * p for before, r, p in zip(np.r_[0, recall[:-1]], recall, precision, strict=True))
     assert average_precision(labels, scores) == pytest.approx(by_hand)
-    counts = confusion(labels, scores, 0.5)
+    counts = confusion(labels, scores, 0.5, np.arange(len(labels)).astype(str))
     assert counts.true_positive + counts.false_negative == labels.sum()
     assert counts.true_positive + counts.false_positive == (scores >= 0.5).sum()
     assert counts.f1 == pytest.approx(2 * counts.true_positive / ((scores >= 0.5).sum() + labels.sum()))
@@ -191,7 +191,7 @@ def test_calibration_error_is_small_when_probabilities_are_true_and_large_when_t
 
 def test_a_finding_without_both_kinds_of_film_has_no_figure(scored: tuple[np.ndarray, np.ndarray]) -> None:
     _, scores = scored
-    judged = judge_finding("Mass", np.zeros(300), scores, 0.5)
+    judged = judge_finding("Mass", np.zeros(300), scores, 0.5, np.arange(300).astype(str))
     assert judged.auroc is None
     assert judged.at_point is not None
     assert judged.at_point.sensitivity is None
