@@ -1,7 +1,7 @@
 """What compression or another engine cost: paired drift against a full-precision reference, flips, calibration, agreement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ SAMPLES = 2000
 
 @dataclass(frozen=True)
 class FindingDrift:
-    """One finding. drift: AUROC minus the reference's, paired DeLong; bootstrap: the same over the same films, 2,000 samples.
+    """One finding. drift: AUROC minus the reference's, paired DeLong by patient; bootstrap: the same over the same patients.
 
     flips: share of films whose flag differs from the reference's at the operating point.
     """
@@ -50,10 +50,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A model on an engine. mean_auroc and drift over the findings with both kinds of film, bootstrapped by patient."""
+    """A model on an engine. mean_auroc and drift over the findings with both kinds of film, bootstrapped by patient.
+
+    graph: precision of the graph that the bundle holds for this engine alone; empty for the portable model.
+    """
 
     model: str
     runtime: str
+    graph: str
     films: int
     patients: int
     mean_auroc: Interval
@@ -80,13 +84,12 @@ def judge_all(
     reference: which of the models is the full-precision one, on its first engine; None where there is none.
     Raises DataError and TooFewFilmsError.
     """
-    everything = read_films(data, "test")
-    films, _ = matched(everything, subjects[0])
+    films = judged_films(subjects, data)
     told: dict[tuple[int, str], Scores] = {}
     for number, (subject, engines) in enumerate(zip(subjects, runtimes, strict=True)):
         for runtime in engines:
             say(f"Accuracy: {subject.name}, {runtime}, {len(films)} films")
-            told[number, runtime] = score(subject, films.files, runtime)
+            told[number, runtime] = score(subject.on(runtime), films.files, runtime)
     first = {number: told[number, engines[0]] for number, engines in enumerate(runtimes)}
     against = None
     if reference is not None:
@@ -98,6 +101,15 @@ def judge_all(
         same = first[number] if runtime != runtimes[number][0] else None
         found.append(_judge(subject, runtime, scores, films, data, compared, same, samples))
     return found
+
+
+def judged_films(subjects: Sequence[Subject], data: Sequence[Path]) -> Films:
+    """The test films that are labelled for a finding of any of the models. Raises DataError when a model has none of them."""
+    everything = read_films(data, "test")
+    for subject in subjects:
+        matched(everything, subject)
+    every = tuple(dict.fromkeys(name for subject in subjects for name in subject.findings))
+    return matched(everything, replace(subjects[0], findings=every))[0]
 
 
 def _columns(values: Floats, subject: Subject, films: Films) -> Floats:
@@ -114,9 +126,13 @@ def _judge(
     same: Scores | None, samples: int,
 ) -> Accuracy:  # fmt: skip
     told = _columns(scores.probabilities, subject, films)
-    read = np.flatnonzero(~np.isnan(told).all(1) & (~np.isnan(against).all(1) if against is not None else True))
-    labels = films.labels.astype(np.float64)
-    labels[:, np.isnan(told[read]).any(0)] = np.nan
+    knows = np.array([name in subject.findings for name in films.findings])
+    labels = np.where(knows, films.labels.astype(np.float64), np.nan)
+    # What only one of the two looks for has no drift; where they share nothing, nothing has.
+    shared = knows & (~np.isnan(against).all(0) if against is not None else False)
+    against = against if shared.any() else None
+    readable = ~np.isnan(told).all(1) & (~np.isnan(against).all(1) if against is not None else True)
+    read = np.flatnonzero(readable & ~np.isnan(labels).all(1))
     labels, told, patients = labels[read], told[read], films.patients[read]
     base = against[read] if against is not None else None
     thresholds = None
@@ -126,19 +142,21 @@ def _judge(
     if not columns:
         raise TooFewFilmsError("no finding has both films with it and films without it: AUROC needs both")
     findings = [
-        _finding(films.findings[c], labels[:, c], told[:, c], None if base is None else base[:, c],
-                 None if thresholds is None else float(thresholds[c]), samples)
+        _finding(films.findings[c], labels[:, c], told[:, c], base[:, c] if base is not None and shared[c] else None,
+                 None if thresholds is None else float(thresholds[c]), patients, samples)
         for c in columns
     ]  # fmt: skip
+    paired = [c for c in columns if shared[c]]
     flips = [one.flips for one in findings if one.flips is not None]
     return Accuracy(
         model=subject.name,
         runtime=runtime,
+        graph=subject.on(runtime).graph,
         films=len(labels),
         patients=len(set(patients)),
         mean_auroc=mean_auroc(labels, told, patients, samples=samples),
-        drift=None if base is None else mean_auroc_interval(
-            labels[:, columns], told[:, columns], patients, baseline=base[:, columns], samples=samples
+        drift=None if base is None or not paired else mean_auroc_interval(
+            labels[:, paired], told[:, paired], patients, baseline=base[:, paired], samples=samples
         ),
         flips=float(np.mean(flips)) if flips else None,
         calibration_error=float(np.mean([one.calibration_error for one in findings])),
@@ -152,20 +170,21 @@ def _judge(
 
 
 def _finding(
-    name: str, labels: Floats, told: Floats, base: Floats | None, threshold: float | None, samples: int
+    name: str, labels: Floats, told: Floats, base: Floats | None, threshold: float | None, patients: NDArray[np.str_],
+    samples: int,
 ) -> FindingDrift:  # fmt: skip
     known = ~np.isnan(labels)
     drift = bootstrap = flips = None
     if base is not None:
-        drift = auroc_drift(labels, base, told)
-        # Over films, as DeLong has it, so that the two can be held against each other; the mean is bootstrapped by patient.
+        drift = auroc_drift(labels, base, told, patients)
+        # Another road to the same interval, so that the two can be held against each other.
         bootstrap = mean_auroc_interval(
-            labels[:, None], told[:, None], np.arange(len(labels)), baseline=base[:, None], samples=samples
+            labels[:, None], told[:, None], patients, baseline=base[:, None], samples=samples
         )
         if threshold is not None and not np.isnan(threshold):
             flips = float(((told >= threshold) != (base >= threshold)).mean())
     return FindingDrift(
-        name, int(known.sum()), int((labels == 1).sum()), auroc_interval(labels, told), drift, bootstrap,
+        name, int(known.sum()), int((labels == 1).sum()), auroc_interval(labels, told, patients), drift, bootstrap,
         calibration_error(labels[known] > 0.5, told[known]), flips,
     )  # fmt: skip
 

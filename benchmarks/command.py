@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from cxredge.benchmarks.compare import Change, compare
+from cxredge.benchmarks.compare import Comparison, compare
 from cxredge.benchmarks.limits import read_limits, violations
 from cxredge.benchmarks.measure import PROFILES
 from cxredge.benchmarks.report import accuracy_table, speed_table, write
@@ -71,6 +71,10 @@ def benchmark_command(
     """
     console = Console()
     if compared is not None:
+        if models or data or gate is not None:
+            raise typer.BadParameter(
+                "two reports are compared as they are: leave MODEL, --data and --gate out", param_hint="--compare"
+            )
         _show_changes(compare(*compared), console)
         return
     if not models or not data:
@@ -133,15 +137,18 @@ def _print(console: Console, rows: list[list[str]]) -> None:
     console.print()
 
 
-def _show_changes(changes: list[Change], console: Console) -> None:
+def _show_changes(found: Comparison, console: Console) -> None:
     table = Table("setting", "figure", "before", "after", "ratio (95 %)", "machine", "verdict")
-    for one in changes:
+    for one in found.changes:
+        digits = 4 if one.figure == "mean AUROC" else 2
         table.add_row(
-            one.setting, one.figure, f"{one.a:.2f}", f"{one.b:.2f}",
+            one.setting, one.figure, f"{one.a:.{digits}f}", f"{one.b:.{digits}f}",
             f"{one.ratio.value:.2f} ({one.ratio.low:.2f}-{one.ratio.high:.2f})", f"{one.machine:.2f}",
-            one.verdict, style="" if one.verdict == "noise" else "bold",
+            one.verdict, style="" if one.verdict in {"noise", "same"} else "bold",
         )  # fmt: skip
     console.print(table)
+    for line in found.notes:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(
         "Noise: the interval over rounds reaches within 5 % of no change, as measured or with the machine's own change"
         " (a fixed piece of work) taken out.",

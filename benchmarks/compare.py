@@ -13,13 +13,18 @@ from cxredge.metrics import Interval
 SAMPLES = 5000
 # Below it a change is not worth a word, however sure it is.
 NEGLIGIBLE = 0.05
+# Rounding of another processor moves a mean AUROC by less.
+SAME_AUROC = 0.0005
+# What makes times of two reports comparable.
+MACHINE = ("processor", "cores", "memory")
 
 
 @dataclass(frozen=True)
 class Change:
     """One figure of one setting, B over A. machine: the same ratio for a fixed piece of work (1 for figures that are no time).
 
-    verdict: "slower"/"faster" or "more"/"less" where it is real, "noise" where it is not.
+    verdict: "slower"/"faster" or "more"/"less" where it is real, "noise" where it is not, "another machine" for times that were
+    taken on two.
     """
 
     setting: str
@@ -31,29 +36,90 @@ class Change:
     verdict: str
 
 
-def compare(a: Path, b: Path) -> list[Change]:
+@dataclass(frozen=True)
+class Comparison:
+    """changes: every figure that both reports have. notes: what else is not the same, a line each."""
+
+    changes: list[Change]
+    notes: list[str]
+
+
+def compare(a: Path, b: Path) -> Comparison:
     """Every setting that both reports measured. Raises DataError for a file that is no report, or nothing in common."""
-    one, other = _settings(a), _settings(b)
-    shared = [key for key in one if key in other]
+    one, other = _read(a), _read(b)
+    settings, others = _settings(one), _settings(other)
+    shared = [key for key in settings if key in others]
     if not shared:
         raise DataError(f"{a} and {b} measured nothing in common (model, engine, threads and batch must be the same)")
-    found = []
+    found: list[Change] = []
+    same_machine = all(one["machine"].get(fact) == other["machine"].get(fact) for fact in MACHINE)
     for key in shared:
-        found += _changes(key, one[key], other[key])
+        found += _changes(key, settings[key], others[key], same_machine=same_machine)
+    return Comparison(found + _accuracies(one, other), _notes(one, other))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for key in ("machine", "models", "measured", "accuracy", "data", "profile", "cxredge"):
+            told[key]
+        _settings(told)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not a report that `cxredge benchmark` wrote ({error!r})") from None
+    return told
+
+
+def _settings(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{m['model']}, {m['runtime']}, {m['threads']} threads, batch {m['batch']}": m for m in told["measured"]}
+
+
+def _notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """What is not the same besides the figures, and what that means for them."""
+    notes = []
+    if differ := [fact for fact in MACHINE if a["machine"].get(fact) != b["machine"].get(fact)]:
+        said = "; ".join(f"{fact} {a['machine'].get(fact)} and {b['machine'].get(fact)}" for fact in differ)
+        notes.append(f"Two machines ({said}): times and memory do not tell one model from the other.")
+    hashes = [{model["name"]: model["sha256"] for model in told["models"]} for told in (a, b)]
+    for name, was in hashes[0].items():
+        if name in hashes[1] and hashes[1][name] != was:
+            notes.append(f"{name} is another file: {was[:12]} before, {hashes[1][name][:12]} after.")
+    if a["data"] != b["data"]:
+        notes.append(
+            f"Other films: {', '.join(a['data'])} before, {', '.join(b['data'])} after; AUROC does not compare."
+        )
+    for what, one, other in (
+        ("cxredge", a["cxredge"], b["cxredge"]),
+        ("profile", a["profile"]["name"], b["profile"]["name"]),
+        ("engines", _engines(a), _engines(b)),
+    ):
+        if one != other:
+            notes.append(f"{what}: {one} before, {other} after.")
+    return notes
+
+
+def _engines(told: dict[str, Any]) -> str:
+    return ", ".join(sorted({one["engine"] for one in told["measured"]}))
+
+
+def _accuracies(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
+    """Mean AUROC of what both reports judged. On the same films it does not waver: what differs has changed."""
+    before = {(one["model"], one["runtime"]): one for one in a["accuracy"]}
+    found = []
+    for one in b["accuracy"]:
+        was = before.get((one["model"], one["runtime"]))
+        if was is None:
+            continue
+        x, y = was["mean_auroc"]["value"], one["mean_auroc"]["value"]
+        same_films = a["data"] == b["data"] and was["films"] == one["films"]
+        verdict = (
+            "other films" if not same_films else "same" if abs(y - x) < SAME_AUROC else "better" if y > x else "worse"
+        )
+        setting = f"{one['model']}, {one['runtime']}"
+        found.append(Change(setting, "mean AUROC", x, y, Interval(y / x, y / x, y / x), 1.0, verdict))
     return found
 
 
-def _settings(file: Path) -> dict[str, dict[str, Any]]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            f"{m['model']}, {m['runtime']}, {m['threads']} threads, batch {m['batch']}": m for m in told["measured"]
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: not a report that `cxredge benchmark` wrote ({error!r})") from None
-
-
-def _changes(key: str, a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
+def _changes(key: str, a: dict[str, Any], b: dict[str, Any], *, same_machine: bool) -> list[Change]:
     machine = float(np.median(b["yardstick_ms"]) / np.median(a["yardstick_ms"]))
     found = []
     for figure, rounds_a, rounds_b in (
@@ -65,7 +131,7 @@ def _changes(key: str, a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
             ratio = ratio_of_medians(rounds_a, rounds_b)
             found.append(
                 Change(key, figure, float(np.median(rounds_a)), float(np.median(rounds_b)), ratio, machine,
-                       _verdict(ratio, machine, "slower", "faster"))
+                       _verdict(ratio, machine, "slower", "faster") if same_machine else "another machine")
             )  # fmt: skip
     for figure in ("peak_rss_mb", "size_mb"):
         exact = b[figure] / a[figure]

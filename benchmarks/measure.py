@@ -73,7 +73,8 @@ class Latency:
 @dataclass(frozen=True)
 class Measured:
     """One setting. Memory in MB (10^6 bytes): peak_rss of the whole process, engine and decoding; model_rss: what the opened
-    model added to Python and the engine's library. yardstick: a fixed piece of work per round, in ms.
+    model added to Python and the engine's library. yardstick: a fixed piece of work per round, in ms. sha256: of the network
+    that ran; graph: its precision where the bundle holds another for this engine than the portable one, else empty.
     """
 
     model: str
@@ -91,6 +92,8 @@ class Measured:
     model_rss_mb: float
     library_rss_mb: float
     size_mb: float
+    sha256: str
+    graph: str
     mmacs: float
     mhz: tuple[float, float] | None
     celsius: float | None
@@ -115,7 +118,7 @@ def measure(
         for at in order.permutation(len(settings)):
             setting = settings[at]
             say(f"Round {number + 1} of {profile.rounds}: {described(subjects[setting.model], setting)}")
-            rounds[at].append(run_child(job_for(subjects[setting.model], setting, films, profile)))
+            rounds[at].append(run_child(job_for(subjects[setting.model].on(setting.runtime), setting, films, profile)))
     samples: Samples = {}
     for setting, told in zip(settings, rounds, strict=True):
         for number, one in enumerate(told):
@@ -199,7 +202,9 @@ def _summed(subject: Subject, setting: Setting, rounds: list[dict[str, Any]]) ->
         peak_rss_engine_mb=max(one["rss_mb"]["peak_engine"] for one in rounds),
         model_rss_mb=statistics.median(one["rss_mb"]["model"] for one in rounds),
         library_rss_mb=statistics.median(one["rss_mb"]["library"] for one in rounds),
-        size_mb=subject.weights.stat().st_size / 1e6,
+        size_mb=subject.on(setting.runtime).bytes / 1e6,
+        sha256=subject.on(setting.runtime).sha256,
+        graph=subject.on(setting.runtime).graph,
         mmacs=count_macs(subject.path, subject.preprocessing.size) / 1e6,
         mhz=(min(clocks), max(clocks)) if clocks else None,
         celsius=max(heat) if heat else None,

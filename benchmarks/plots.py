@@ -103,4 +103,4 @@ def drifts(judged: Accuracy) -> str:
 def named(row: Measured) -> str:
     """A setting in few words."""
     batch = f", batch {row.batch}" if row.batch > 1 else ""
-    return f"{row.model}, {row.runtime}, {row.threads} thr.{batch}"
+    return f"{row.model}, {' '.join(filter(None, (row.runtime, row.graph)))}, {row.threads} thr.{batch}"

@@ -95,7 +95,7 @@ def accuracy_table(report: Report) -> list[list[str]]:
 def _accuracy_row(one: Accuracy) -> list[str]:
     return [
         one.model,
-        one.runtime,
+        f"{one.runtime} {one.graph}".rstrip(),
         interval(one.mean_auroc),
         change(one.drift) if one.drift else DASH,
         _worst(one),

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cxredge import __version__
 from cxredge.benchmarks import sensors
-from cxredge.benchmarks.accuracy import SAMPLES, Accuracy, judge_all
+from cxredge.benchmarks.accuracy import SAMPLES, Accuracy, judge_all, judged_films
 from cxredge.benchmarks.measure import Measured, Profile, Samples, Say, Setting, measure
 from cxredge.devices import this_machine
 from cxredge.errors import DataError, RuntimeMissingError
+from cxredge.runtimes import MODULES
 from cxredge.train.engine import engines
-from cxredge.train.evaluate import matched
-from cxredge.train.subject import Subject, full_precision_of, open_subject
-from cxredge.train.tables import read_films
+from cxredge.train.scores import read_ahead
+from cxredge.train.subject import RUN_RUNTIME, Subject, check_like, full_precision_of, open_subject
 
 # Films that the timed streams take turns with; more would measure the processor's cache, fewer one film's luck.
 POOL = 32
@@ -51,11 +51,16 @@ def benchmark(
     reference: a full-precision model; unless told, the first one that a model carries, else the first that is a full-
     precision model itself. Raises the errors of opening, reading and measuring.
     """
+    check_like(like, [*models, *([reference] if reference is not None else [])])
+    if unknown := [name for name in runtimes or () if name not in {RUN_RUNTIME, *MODULES}]:
+        raise RuntimeMissingError(
+            f"{unknown[0]!r} is no engine of this cxredge; it knows {', '.join((*MODULES, RUN_RUNTIME))}"
+        )
     subjects = _unlike([open_subject(model, like=like) for model in models])
     subjects, full = _with_reference(subjects, reference, like)
     settings, per_model, left_out = _settings(subjects, runtimes, threads, batches)
-    films, _ = matched(read_films(data, "test"), subjects[0])
-    timed = [film for film in films.files if film.stat().st_size][:POOL]
+    timed, unread = _readable(judged_films(subjects, data).files, subjects[0])
+    left_out += unread
     measured, raw = measure(subjects, settings, timed, profile, say=say)
     accuracy = judge_all(subjects, per_model, data, reference=full, samples=samples, say=say)
     machine = this_machine().text | {"governor": sensors.governor() or "not readable"}
@@ -77,12 +82,27 @@ def benchmark(
     )
 
 
+def _readable(files: Sequence[Path], subject: Subject) -> tuple[list[Path], list[str]]:
+    """The first films that can be read, for the timed streams, and why those before them cannot. Raises DataError for none."""
+    good, bad = [], []
+    for row, film in read_ahead(files, subject.preprocessing):
+        if isinstance(film, str):
+            bad.append(f"{film} (not timed)")
+        else:
+            good.append(files[row])
+        if len(good) == POOL:
+            break
+    if not good:
+        raise DataError(f"none of the {len(files)} films can be read: {bad[0] if bad else 'there are none'}")
+    return good, bad
+
+
 def _with_reference(
     subjects: list[Subject], reference: str | None, like: str | None
 ) -> tuple[list[Subject], int | None]:  # fmt: skip
     """The models with the reference among them, and its place."""
     if reference is not None:
-        told = open_subject(reference, like=like or (str(subjects[0].path) if subjects[0].kind == "bundle" else None))
+        told = open_subject(reference, like=like or (subjects[0].bundle.folder if subjects[0].bundle else None))
         for number, subject in enumerate(subjects):
             if subject.sha256 == told.sha256:
                 return subjects, number

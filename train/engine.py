@@ -43,7 +43,7 @@ def engine_version(name: str) -> str:
 
 
 def open_engine(path: Path, name: str, threads: int, scratch: Path) -> Session:
-    """A model ready to run. scratch: a folder for what the engine compiles.
+    """A model ready to run. path: an ONNX file, OpenVINO's IR or a run's folder. scratch: a folder for what the engine compiles.
 
     Raises RuntimeMissingError for an engine that is unknown, not installed here, or cannot run this kind of model.
     """
@@ -56,6 +56,8 @@ def open_engine(path: Path, name: str, threads: int, scratch: Path) -> Session:
     engine = runtime(name)
     # What cxredge writes is already in the form that ONNX Runtime loads fastest; other engines compile it here.
     if name == "onnxruntime":
+        return engine.load(Artifact(name, path), threads)
+    if path.suffix == ".xml":
         return engine.load(Artifact(name, path), threads)
     from cxredge.devices import read_profile
 

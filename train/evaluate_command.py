@@ -14,7 +14,7 @@ from cxredge.errors import OutputError
 from cxredge.runtimes import MODULES
 from cxredge.train.evaluate import Evaluation, evaluate
 from cxredge.train.page import change, interval, write_evaluation
-from cxredge.train.subject import RUN_RUNTIME, open_subject
+from cxredge.train.subject import RUN_RUNTIME, check_like, open_subject
 from cxredge.train.tables import SPLITS
 
 
@@ -79,6 +79,7 @@ def evaluate_command(
     """
     if split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
+    check_like(like, [model, *([against] if against is not None else [])])
     subject = open_subject(model, like=like)
     other = open_subject(against, like=like) if against is not None else None
     engine = runtime or (RUN_RUNTIME if subject.kind == "run" else "onnxruntime")

@@ -1,13 +1,14 @@
 """A model as evaluation and benchmarks see it: a finished run, a bundle, or an ONNX file that keeps the network's contract."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.bundle import sha256_of, shipped_names
-from cxredge.errors import BundleSchemaError, DataError
+from cxredge.errors import DataError
 from cxredge.imaging import Preprocessing
 
 RUN_RUNTIME = "torch"
@@ -20,7 +21,8 @@ class Subject:
     kind: what it came as. path: the ONNX file, or the run's folder. findings: in the order of its outputs.
     thresholds: probability at which a finding is flagged, as long as `findings`; None where nobody has chosen them yet,
     with `operating_point` saying how they were. gate: atypicality above which a film is refused.
-    full: the full-precision parent as ONNX, where the model carries one.
+    full: the full-precision parent as ONNX, where the model carries one. bundle: what it was opened from, where it is a bundle.
+    graph: precision of a graph that one engine alone loads, where `on` chose one; empty for the portable model.
     """
 
     name: str
@@ -34,11 +36,30 @@ class Subject:
     operating_point: str = ""
     gate: float | None = None
     full: Path | None = None
+    bundle: Bundle | None = None
+    graph: str = ""
 
     @property
-    def weights(self) -> Path:
-        """The one file that holds the network's weights."""
-        return self.path / "model.safetensors" if self.kind == "run" else self.path
+    def bytes(self) -> int:
+        """Size of the file that holds the network, with its weights."""
+        if self.kind == "run":
+            return (self.path / "model.safetensors").stat().st_size
+        # OpenVINO's weights lie beside the graph.
+        parts = [self.path, *([self.path.with_suffix(".bin")] if self.path.suffix == ".xml" else [])]
+        return sum(part.stat().st_size for part in parts)
+
+    def on(self, runtime: str) -> "Subject":
+        """The model as a scan computes it on that engine: a bundle may hold another graph for it than the portable one."""
+        if self.bundle is None:
+            return self
+        graph = self.bundle.manifest.graph_for(runtime)
+        return replace(
+            self,
+            path=self.bundle.graph(runtime),
+            precision=graph.precision,
+            sha256=self.bundle.graph_sha256(runtime),
+            graph="" if graph.logits == "logits" else graph.precision,
+        )
 
 
 def open_subject(where: str | Path, *, like: str | Path | None = None) -> Subject:
@@ -50,7 +71,7 @@ def open_subject(where: str | Path, *, like: str | Path | None = None) -> Subjec
     path = Path(where)
     if (path / "run.json").is_file():
         return _run(path)
-    if path.suffix.lower() == ".onnx":
+    if _is_lone(path):
         return _onnx(path, like)
     if path.is_dir() or path.suffix.lower() == ".zip" or str(where) in shipped_names():
         return _bundle(open_bundle(where))
@@ -58,6 +79,16 @@ def open_subject(where: str | Path, *, like: str | Path | None = None) -> Subjec
         f"{where}: not a model; give a folder that `cxredge train` or `cxredge compress` wrote, an ONNX file, or the name of"
         f" a shipped model ({', '.join(shipped_names())})"
     )
+
+
+def check_like(like: str | Path | None, models: Iterable[str | Path]) -> None:
+    """Raise DataError for a `like` that none of the models would ask for: whoever gave it believes that it counts."""
+    if like is not None and not any(_is_lone(Path(model)) for model in models):
+        raise DataError("--like is for lone ONNX files; what was named here says itself what its findings are")
+
+
+def _is_lone(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
 
 
 def full_precision_of(subject: Subject) -> Subject | None:
@@ -72,16 +103,13 @@ def full_precision_of(subject: Subject) -> Subject | None:
         precision="fp32",
         sha256=sha256_of(subject.full),
         full=None,
+        bundle=None,
     )
 
 
 def _bundle(bundle: Bundle) -> Subject:
     manifest = bundle.manifest
     preprocessing = Preprocessing(size=manifest.preprocessing.size, clahe=manifest.preprocessing.clahe)
-    if preprocessing.digest != manifest.preprocessing.digest:
-        raise BundleSchemaError(
-            bundle.folder, "was made for another version of the preprocessing; use the cxredge it was built with"
-        )
     return Subject(
         name=manifest.name,
         kind="bundle",
@@ -94,6 +122,7 @@ def _bundle(bundle: Bundle) -> Subject:
         operating_point="balanced: Youden's index on validation films, as in the bundle",
         gate=manifest.gate.threshold if manifest.gate else None,
         full=bundle.full_model,
+        bundle=bundle,
     )
 
 
@@ -118,6 +147,7 @@ def _onnx(path: Path, like: str | Path | None) -> Subject:
         sha256=sha256_of(path),
         operating_point=f"balanced: Youden's index on validation films, as in {beside.name}",
         full=beside.full if own else None,
+        bundle=None,
     )
 
 

@@ -1,12 +1,14 @@
 """`cxredge benchmark` as a whole: report, limits, comparison."""
 
+import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from house import Cli
+from house import FILMS, Cli
 
 from cxredge.benchmarks.accuracy import judge_all
 from cxredge.benchmarks.compare import compare
@@ -15,6 +17,9 @@ from cxredge.benchmarks.measure import Profile, Samples
 from cxredge.benchmarks.plots import pareto
 from cxredge.benchmarks.report import html, markdown, write
 from cxredge.benchmarks.run import Report, benchmark
+from cxredge.bundle import open_bundle
+from cxredge.bundle.bundle import write_bundle
+from cxredge.bundle.manifest import EngineGraph
 from cxredge.errors import DataError, RecipeError
 from cxredge.metrics import Interval
 from cxredge.train.evaluate import evaluate
@@ -120,7 +125,7 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
             one["yardstick_ms"] = [yardstick * value for value in (4, 4)]
         (tmp_path / name).write_text(json.dumps(other))
         found = compare(tmp_path / "base.json", tmp_path / name)
-        return {change.setting: change.verdict for change in found if change.figure.startswith("engine only")}
+        return {one.setting: one.verdict for one in found.changes if one.figure.startswith("engine only")}
 
     changed_base = json.loads(json.dumps(told))
     for one in changed_base["measured"]:
@@ -130,6 +135,24 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
     assert set(changed("slower.json", 1.3, 1.0).values()) == {"slower"}
     assert set(changed("faster.json", 0.7, 1.0).values()) == {"faster"}
     assert set(changed("machine.json", 1.3, 1.3).values()) == {"noise"}
+    plain = compare(tmp_path / "base.json", tmp_path / "same.json")
+    assert plain.notes == []
+    assert {one.verdict for one in plain.changes if one.figure == "mean AUROC"} == {"same"}
+    # What else may differ is said, and no time of another machine is called slower.
+    other = json.loads((tmp_path / "slower.json").read_text())
+    other["machine"]["processor"], other["models"][0]["sha256"] = "Another one", "0" * 64
+    other["accuracy"][0]["mean_auroc"]["value"] -= 0.01
+    (tmp_path / "elsewhere.json").write_text(json.dumps(other))
+    told_of = compare(tmp_path / "base.json", tmp_path / "elsewhere.json")
+    assert {one.verdict for one in told_of.changes if one.figure.endswith("ms")} == {"another machine"}
+    assert [one.verdict for one in told_of.changes if one.figure == "mean AUROC"] == ["worse", "same"]
+    assert any("Two machines (processor" in line for line in told_of.notes)
+    assert any("chestxray14 is another file" in line for line in told_of.notes)
+    other["data"] = ["another"]
+    (tmp_path / "films.json").write_text(json.dumps(other))
+    told_of = compare(tmp_path / "base.json", tmp_path / "films.json")
+    assert {one.verdict for one in told_of.changes if one.figure == "mean AUROC"} == {"other films"}
+    assert any("AUROC does not compare" in line for line in told_of.notes)
     (tmp_path / "none.json").write_text("{}")
     with pytest.raises(DataError, match="not a report"):
         compare(tmp_path / "base.json", tmp_path / "none.json")
@@ -154,3 +177,71 @@ def test_the_command_says_what_is_wrong_before_it_measures(cli: Cli, table: Path
     assert wrong.returncode == 2
     assert "limits.size" in wrong.stderr
     assert cli("benchmark", "chestxray14", "--data", table, "--threads", "none").returncode == 2
+    for words, says in (
+        (("--runtime", "onnxruntime,openvina"), "'openvina' is no engine"),
+        (("--like", "chestxray14"), "--like is for lone ONNX files"),
+        (("--compare", "a.json", "b.json"), "compared as they are"),
+    ):
+        refused = cli("benchmark", "chestxray14", "--data", table, *words)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+
+
+BLINK = Profile("blink", 1, 0.05, 2, 0.05)
+
+
+def test_models_for_other_findings_share_a_page_each_with_its_own_films() -> None:
+    report, _ = benchmark(
+        ["chestxray14", "paediatric-pneumonia"], [FILMS / "chestxray14", FILMS / "chest_xray"], profile=BLINK,
+        runtimes=["onnxruntime"], samples=20, say=lambda _: None,
+    )  # fmt: skip
+    assert [one.model for one in report.accuracy] == [
+        "chestxray14", "paediatric-pneumonia", "chestxray14, full precision"
+    ]  # fmt: skip
+    adults, children, full = report.accuracy
+    assert adults.films == full.films == len((FILMS / "chestxray14" / "test_list.txt").read_text().split())
+    assert children.films == len([f for f in (FILMS / "chest_xray" / "test").rglob("*") if f.is_file()])
+    assert adults.drift is not None
+    # The other model's parent looks for none of its findings.
+    assert children.drift is None
+    assert {one.finding for one in children.findings} <= set(open_subject("paediatric-pneumonia").findings)
+    page = html(report)
+    assert f"{children.films} for paediatric-pneumonia" in page
+    with pytest.raises(DataError, match="paediatric-pneumonia looks for"):
+        benchmark(["chestxray14", "paediatric-pneumonia"], [FILMS / "chestxray14"], profile=BLINK, say=lambda _: None)
+
+
+def test_a_film_that_cannot_be_read_is_named_and_ends_nothing(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "films")
+    first = next(csv.DictReader((tmp_path / "films" / "labels.csv").open()))["file"]
+    (tmp_path / "films" / first).write_bytes(b"not a film")
+    report, _ = benchmark(
+        ["chestxray14"], [tmp_path / "films" / "labels.csv"], profile=BLINK, runtimes=["onnxruntime"], samples=20,
+        say=lambda _: None,
+    )  # fmt: skip
+    assert any(first in line and "not timed" in line for line in report.left_out)
+    assert report.accuracy[0].films == len((table.parent / "labels.csv").read_text().splitlines()) - 2
+
+
+def test_what_is_measured_is_the_graph_that_a_scan_would_load(table: Path, tmp_path: Path) -> None:
+    shipped = open_bundle("chestxray14")
+    manifest = shipped.manifest
+    exact = EngineGraph(file="model.fp32.onnx", precision="fp32", logits="full", tolerance=manifest.tolerance)
+    bundle = write_bundle(
+        tmp_path / "server", {name: shipped.folder / name for name in manifest.files},
+        lambda hashes: manifest.model_copy(update={"files": hashes, "graphs": {"onnxruntime": exact}}),
+    )  # fmt: skip
+    report, _ = benchmark([str(bundle.folder)], [table], profile=BLINK, runtimes=["onnxruntime", "openvino"], samples=20,
+                          say=lambda _: None)  # fmt: skip
+    on = {one.runtime: one for one in report.measured if one.model == "chestxray14"}
+    assert (on["onnxruntime"].graph, on["openvino"].graph) == ("fp32", "")
+    assert on["onnxruntime"].sha256 == manifest.files["model.fp32.onnx"]
+    assert on["onnxruntime"].size_mb == (bundle.folder / "model.fp32.onnx").stat().st_size / 1e6
+    assert on["openvino"].sha256 == bundle.model_sha256
+    judged = {one.runtime: one for one in report.accuracy if one.model == "chestxray14"}
+    assert judged["onnxruntime"].drift == Interval(0, 0, 0)
+    assert judged["openvino"].drift != Interval(0, 0, 0)
+    assert "onnxruntime fp32" in html(report)
+    found, _ = evaluate(open_subject(bundle.folder), [table], samples=20, examples=0)
+    assert (found.model["precision"], found.model["sha256"]) == ("fp32", manifest.files["model.fp32.onnx"])
+    assert found.mean_auroc.value == judged["onnxruntime"].mean_auroc.value
