@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, write_bundle
-from cxredge.bundle.built import Build
+from cxredge.bundle.built import Build, Settings
 from cxredge.bundle.bundle import check_output
 from cxredge.bundle.manifest import EngineGraph
 from cxredge.bundle.selftest import distances_name
@@ -44,11 +44,9 @@ class OutsideGateError(CxredgeError):
     """No candidate lost little enough; nothing was written."""
 
     def __init__(self, build: Build) -> None:
-        judged = any(row.drift for row in build.candidates)
         super().__init__(
-            f"no candidate for {build.target} is inside the gate ({build.gate}); nothing was written."
-            f" {'Compress' if judged else 'Give --data to measure AUROC instead of agreement, compress'} the model anew, or raise"
-            " the limit if you know what it costs"
+            f"no candidate for {build.target} is inside the gate ({build.gate}); nothing was written. Compress the model anew,"
+            " or raise the limit that is broken if you know what it costs (--max-drift, --max-disagreement, --max-flipped)"
         )
         self.build = build
 
@@ -74,9 +72,9 @@ def build(
             name: stored[name] for name in ("images", "logits", "full", "float", "atypicality") if name in stored.files
         }
     films = _films(source, arrays["images"], data, cache)
-    if films.told is not None and source.full_model is None:
+    if films.told is not None and source.float_model is None:
         raise DataError(
-            f"{source.folder}: carries no full-precision parent to measure drift against; compress the run again, or leave"
+            f"{source.folder}: carries no full-precision network to measure drift against; compress the run again, or leave"
             " --data out"
         )
     graphs = Graphs(source, films.calibration, cache)
@@ -95,10 +93,11 @@ def build(
     record = Build(
         target=profile.name,
         title=profile.title,
-        gate=gate.text(labelled=films.told is not None),
+        gate=gate.text(labelled=films.told is not None, pruned=source.manifest.float_model is not None),
         calibration=films.calibrated_on,
         machine=machine.text,
         candidates=tuple(candidates),
+        settings=Settings(threads=profile.threads, spinning=profile.spinning, arena=profile.arena),
     )
     if not any(candidate.verdict == KEPT for candidate in candidates):
         raise OutsideGateError(record)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cxredge.bundle import Bundle, open_bundle
-from cxredge.bundle.archive import write_archive
+from cxredge.bundle.archive import check_archive, write_archive
 from cxredge.bundle.built import Build
 from cxredge.bundle.bundle import DEFAULT, check_output
 from cxredge.cli import complain
@@ -57,10 +57,16 @@ def build_command(
         typer.Option("--output", "-o", help="Folder to write; MODEL-TARGET unless told.", show_default=False),
     ] = None,
     archive: Annotated[bool, typer.Option("--archive", help="Write OUTPUT.zip too, one file to carry.")] = False,
-    max_drift: Annotated[float, typer.Option(min=0, help="Mean AUROC that may be lost; needs --data.")] = 0.005,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(min=0, help="Mean AUROC that may be lost; needs --data.  [default: 0.005]", show_default=False),
+    ] = None,
     max_disagreement: Annotated[
         float, typer.Option(min=0, help="Mean difference of probabilities to full precision that is allowed.")
     ] = 0.02,
+    max_flipped: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of flags that may differ from full precision's, 0 to 1.")
+    ] = 0.06,
     sign: Annotated[
         Path | None, typer.Option(help="Private key to sign with; `cxredge keys` makes one.", show_default=False)
     ] = None,
@@ -83,14 +89,27 @@ def build_command(
     def say(text: str) -> None:
         console.print(text, style="dim")
 
+    if max_drift is not None and not data:
+        raise typer.BadParameter(
+            "without labelled films there is no AUROC to lose: give --data", param_hint="--max-drift"
+        )
     profile = _profile(target)
     if output is not None and output.suffix == ".zip":
         output, archive = output.with_suffix(""), True
     if output is not None:
-        check_output(output)  # before a run is compressed, which takes long
+        # Before a run is compressed, which takes long.
+        check_output(output)
+        if archive:
+            check_archive(output.with_name(f"{output.name}.zip"))
     source = _source(model, data or [], recipe, cache, say)
     out = output or Path(f"{source.manifest.name}-{profile.name}")
-    gate = Gate(max_drift=max_drift, max_disagreement=max_disagreement)
+    if archive:
+        check_archive(out.with_name(f"{out.name}.zip"))
+    gate = Gate(
+        max_drift=Gate.max_drift if max_drift is None else max_drift,
+        max_disagreement=max_disagreement,
+        max_flipped=max_flipped,
+    )
     bar = Progress(TextColumn("Measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                    console=console, transient=True)  # fmt: skip
     try:

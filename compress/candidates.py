@@ -41,12 +41,22 @@ class Films:
 
 
 def is_target(profile: Profile, machine: Machine) -> bool:
-    """Whether what is measured here may be said of the target: the same kind of machine, not a stronger or weaker one."""
+    """Whether what is measured here may be said of the target: the same kind of machine, not a stronger or weaker one.
+
+    Of a profile of somebody's own everything that it says must be true of this machine; memory within a fifth, since
+    firmware and graphics take their share.
+    """
     if profile.name in profile_names():
         match = profile_of(machine)
         return profile.name == "generic" or (match.exact and match.profile.name == profile.name)
-    has = all(set(group.split("|")) & set(machine.extensions) for group in profile.extensions)
-    return profile.architecture in ("any", machine.architecture) and has
+    return all((
+        profile.architecture in ("any", machine.architecture),
+        all(set(group.split("|")) & set(machine.extensions) for group in profile.extensions),
+        not profile.boards or any(board in machine.board for board in profile.boards),
+        profile.cores in (None, machine.cores),
+        profile.memory_mb is None or abs((machine.memory_mb or 0) / profile.memory_mb - 1) <= 0.2,
+        not profile.compute_capabilities or bool(machine.nvidia),
+    ))  # fmt: skip
 
 
 class Table:
@@ -60,8 +70,8 @@ class Table:
         self._target = is_target(profile, machine)
         self.available = {engine.name: runtime(engine.name).available() for engine, _, _ in plans}
         wanted = [job for plan in plans for job in self._jobs(plan)]
-        if source.full_model is not None:
-            wanted.append(self.alike(source.full_model))
+        if source.float_model is not None:
+            wanted.append(self.alike(source.float_model))
         self.jobs = list(dict.fromkeys(wanted))
 
     def alike(self, graph: Path) -> Job:
@@ -126,16 +136,17 @@ class Table:
         n, told = self.films.reference, self.films.told
         logits = np.array(found.logits)
         with np.load(self._source.reference, allow_pickle=False) as stored:
-            full = stored["full"].astype(np.float64)
+            # The network as it was before rounding: a build cannot be blamed for what pruning cost.
+            full = stored["float" if "float" in stored.files else "full"].astype(np.float64)
         losses: dict[str, object] = {"agreement": agreement(full, logits[:n], self._source.manifest)}
         if told is not None:
             losses["drift"] = drift(told, self.full(measured)[n:], logits[n:])
         return losses
 
     def full(self, measured: dict[Job, Measured]) -> Floats:
-        """Full precision's logits of all films, [N, L]."""
-        assert self._source.full_model is not None  # noqa: S101 - asked for only with labels, which need it
-        return np.array(measured[self.alike(self._source.full_model)].logits)
+        """Logits of all films from the network in full precision as it was before rounding, [N, L]."""
+        assert self._source.float_model is not None  # noqa: S101 - asked for only with labels, which need it
+        return np.array(measured[self.alike(self._source.float_model)].logits)
 
     def _refused(self, found: Measured) -> float:
         limit = self._source.manifest.gate
@@ -175,12 +186,16 @@ def choose(candidates: list[Candidate]) -> list[Candidate]:
     kept = next(iter(quick or inside), None)
     if kept is None:
         return candidates
-    others = SLOWER if timed else LATER
-    marked = []
-    for one in candidates:
-        words = one.verdict or (KEPT if one is kept else others if one.latency or not timed else NOT_MEASURED)
-        marked.append(one.model_copy(update={"verdict": words}))
-    return marked
+
+    def words(one: Candidate) -> str:
+        if one is kept:
+            return KEPT
+        # As fast as the one that is kept, which stands before it.
+        if not timed or one in quick:
+            return LATER
+        return SLOWER if one.latency else NOT_MEASURED
+
+    return [one.model_copy(update={"verdict": one.verdict or words(one)}) for one in candidates]
 
 
 def best_of_each(candidates: Sequence[Candidate], plans: Sequence[Plan]) -> list[tuple[Candidate, Graph]]:

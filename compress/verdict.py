@@ -19,10 +19,11 @@ MOST_REFUSED = 0.05
 
 @dataclass(frozen=True)
 class Gate:
-    """What a candidate must hold.
+    """What a candidate must hold against full precision of the very network that the bundle quantizes.
 
-    max_drift: on labelled films the mean AUROC may be this much below full precision's; a finding is outside when its whole
-    interval lies further below. max_disagreement: mean absolute difference of probabilities on the reference films;
+    A build only rounds: what pruning or distilling cost before it was decided when the bundle was compressed, and stands in
+    its card. max_drift: on labelled films the mean AUROC may be this much below full precision's; a finding is outside when
+    its whole interval lies further below. max_disagreement: mean absolute difference of probabilities on the reference films;
     max_flipped: share of flags that differ there.
     """
 
@@ -30,17 +31,23 @@ class Gate:
     max_disagreement: float = 0.02
     max_flipped: float = 0.06
 
-    def text(self, *, labelled: bool) -> str:
-        """In words, for the manifest and the table."""
+    def text(self, *, labelled: bool, pruned: bool) -> str:
+        """In words, for the manifest and the table. pruned: full precision is another network than the bundle's parent."""
         agreement = (
             f"mean |difference of probabilities| to full precision at most {self.max_disagreement:g} and at most"
             f" {100 * self.max_flipped:g} % of flags flipped, on the reference films"
         )
         drift = f"mean AUROC drift no worse than -{self.max_drift:g}, no finding's interval wholly below it"
-        return (
+        held = (
             f"{drift}; {agreement}"
             if labelled
             else f"{agreement} (no labels were given, so this is agreement, not AUROC)"
+        )
+        return held + (
+            "; full precision is that of the network after pruning and training on, and what those cost stands at the top of the"
+            " model card"
+            if pruned
+            else ""
         )
 
 
@@ -88,7 +95,7 @@ def drift(told: Labelled, full: Floats, logits: Floats) -> AurocDrift:
     """Paired AUROC drift. full, logits: [N, L], of the labelled films."""
     columns = list(told.columns)
     findings = {
-        name: auroc_drift(told.labels[:, i], full[:, column], logits[:, column])
+        name: auroc_drift(told.labels[:, i], full[:, column], logits[:, column], told.patients)
         for i, (name, column) in enumerate(zip(told.names, told.columns, strict=True))
     }
     mean = mean_auroc_interval(told.labels, logits[:, columns], told.patients, baseline=full[:, columns])

@@ -11,6 +11,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from platformdirs import user_cache_path
@@ -33,11 +34,23 @@ def is_archive(where: Path) -> bool:
     return where.is_file() and where.suffix.lower() == ".zip"
 
 
+def check_archive(out: Path) -> None:
+    """Raise OutputError for what an archive must not overwrite: anything that is there and is no bundle's."""
+    if not out.exists():
+        return
+    with suppress(*_DAMAGE, OSError, BundleArchiveError, BundlePathError), zipfile.ZipFile(out) as opened:
+        _entries(opened, out)
+        return
+    raise OutputError(f"{out} exists and is no bundle's archive; choose another --output")
+
+
 def write_archive(folder: Path, out: Path) -> Path:
     """Pack a bundle's folder: files in the order of their names, the manifest first, one fixed time, no compression.
 
-    Stored, because weights hardly shrink and deflated bytes differ from one zlib to the next.
+    Stored, because weights hardly shrink and deflated bytes differ from one zlib to the next. Raises OutputError where `out` is
+    something else than a bundle's archive.
     """
+    check_archive(out)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names.sort(key=lambda name: name != MANIFEST)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

@@ -1,5 +1,9 @@
 """What `cxredge build` measured before it chose: part of the manifest, so that the numbers travel with the model."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from cxredge.bundle.record import Precision, Record
 from cxredge.metrics import Interval
 
@@ -20,7 +24,7 @@ class Latency(Record):
 
 
 class Agreement(Record):
-    """How close a candidate's probabilities lie to the full-precision parent's. It says nothing about AUROC.
+    """How close a candidate's probabilities lie to those of the network before it was rounded. It says nothing about AUROC.
 
     mean, largest: absolute difference of probabilities. flipped: share of film and finding pairs whose flag differs.
     """
@@ -32,7 +36,7 @@ class Agreement(Record):
 
 
 class AurocDrift(Record):
-    """Paired AUROC difference, candidate minus full precision: the mean over findings, and per finding."""
+    """Paired AUROC difference, candidate minus the network before it was rounded: the mean over findings, and per finding."""
 
     films: int
     source: str
@@ -61,8 +65,19 @@ class Candidate(Record):
     verdict: str = ""
 
 
+class Settings(Record):
+    """How the device's profile runs engines, as it was when latency and memory were measured; see `devices.Profile`."""
+
+    threads: Annotated[int, Field(ge=1)]
+    spinning: bool
+    arena: bool
+
+
 class Build(Record):
-    """gate: what a candidate had to hold, in words. calibration: the films that set the ranges of re-quantized graphs."""
+    """gate: what a candidate had to hold, in words. calibration: the films that set the ranges of re-quantized graphs.
+
+    settings: what a scan runs the engines with; None in bundles built before it was kept: then the profile's of that name.
+    """
 
     target: str
     title: str
@@ -70,3 +85,4 @@ class Build(Record):
     calibration: str
     machine: dict[str, str]
     candidates: tuple[Candidate, ...]
+    settings: Settings | None = None

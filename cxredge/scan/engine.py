@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from platformdirs import user_cache_path
 
 from cxredge.bundle import Bundle
+from cxredge.bundle.built import Settings
 from cxredge.bundle.selftest import SelfTest, self_test, self_test_once
 from cxredge.devices import Profile, read_profile, this_machine
 from cxredge.errors import BundleError, RuntimeMissingError, SelfTestError
@@ -40,19 +41,19 @@ def open_engine(
     Raises RuntimeMissingError where none is installed or opens the graph, SelfTestError where one gives wrong numbers and no
     other is left: then nothing may be read here.
     """
-    profile = _profile(bundle)
+    settings = _settings(bundle)
     notices: list[str] = []
     distrusted = False
     for wanted in (asked,) if asked else bundle.manifest.runtimes:
         name, _, device = wanted.partition(":")
         try:
-            session, text = _load(bundle, name, device, threads or profile.threads, profile, say)
+            session, text = _load(bundle, name, device, threads or settings.threads, settings, say)
         except RuntimeMissingError as missing:
             notices.append(str(missing))
         else:
             try:
                 passed = _tested(bundle, name, device, session, text)
-                return Engine(name, text, threads or profile.threads, session, passed, _told(notices, text, say))
+                return Engine(name, text, threads or settings.threads, session, passed, _told(notices, text, say))
             except SelfTestError as wrong:
                 session.close()
                 distrusted = True
@@ -70,15 +71,19 @@ def _told(notices: list[str], text: str, say: Say) -> tuple[str, ...]:
     return tuple(notices)
 
 
-def _profile(bundle: Bundle) -> Profile:
+def _settings(bundle: Bundle) -> Settings | Profile:
+    """What the bundle was measured with; a profile of somebody's own does not travel with it, these do."""
+    if bundle.manifest.build is not None and bundle.manifest.build.settings is not None:
+        return bundle.manifest.build.settings
     try:
         return read_profile(bundle.manifest.target)
     except ValueError:
-        # Built for a profile of somebody's own, which does not travel with the bundle.
         return read_profile("generic")
 
 
-def _load(bundle: Bundle, name: str, device: str, threads: int, profile: Profile, say: Say) -> tuple[Session, str]:
+def _load(
+    bundle: Bundle, name: str, device: str, threads: int, settings: Settings | Profile, say: Say
+) -> tuple[Session, str]:
     """A session, and what it runs on. Raises RuntimeMissingError that says in one line why there is none."""
     if name not in MODULES:
         raise RuntimeMissingError(f"{name!r} is no engine of this cxredge; it knows {', '.join(MODULES)}")
@@ -87,8 +92,8 @@ def _load(bundle: Bundle, name: str, device: str, threads: int, profile: Profile
         raise RuntimeMissingError(reason)
     tuning = Tuning(
         device=device,
-        spinning=profile.spinning,
-        arena=profile.arena,
+        spinning=settings.spinning,
+        arena=settings.arena,
         cache=user_cache_path("cxredge", appauthor=False) / "engines",
         say=say,
     )

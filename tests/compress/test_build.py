@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from house import EXAMPLES, FILMS
+from numpy.typing import NDArray
 
-from cxredge.bundle import Bundle
+from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.built import NOT_MEASURED, Build
 from cxredge.bundle.bundle import write_bundle
 from cxredge.compress.candidates import KEPT, is_target
@@ -91,7 +93,7 @@ def test_without_the_parent_there_is_no_drift_to_measure(source: Bundle, tmp_pat
         files,
         lambda hashes: source.manifest.model_copy(update={"files": hashes, "full_model": None}),
     )
-    with pytest.raises(DataError, match="no full-precision parent"):
+    with pytest.raises(DataError, match="no full-precision network"):
         build_for(orphan, "generic", tmp_path / "built", data=[FILMS / "chestxray14"])
     built = build_for(orphan, "jetson", tmp_path / "built")
     assert built.manifest.runtimes == ("onnxruntime",)
@@ -136,3 +138,42 @@ def test_what_runs_another_graph_is_named_and_its_accuracy_is_not_the_portable_m
     for film in sorted(EXAMPLES.glob("*.jpg")):
         with Scanner(built, runtime="onnxruntime") as scanner:
             assert scanner.read(film).model_sha256 == built.graph_sha256("onnxruntime")
+
+
+def test_a_pruned_model_is_held_against_itself_before_rounding(tmp_path: Path, build_for: BuildFor) -> None:
+    pruned = open_bundle("chestxray14-small")
+    built = build_for(pruned, "generic", tmp_path / "built", data=[FILMS / "chestxray14"], gate=Gate(max_drift=1))
+    record = record_of(built)
+    with np.load(pruned.reference) as stored:
+        logits, rounded_from, parent = stored["logits"], stored["float"], stored["full"]
+
+    def off(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+        return float(
+            np.abs(1 / (1 + np.exp(-one.astype(np.float64))) - 1 / (1 + np.exp(-other.astype(np.float64)))).mean()
+        )
+
+    kept = next(row for row in record.candidates if row.runtime == "onnxruntime")
+    assert kept.agreement is not None
+    assert kept.agreement.mean == pytest.approx(off(logits, rounded_from), abs=1e-3)
+    # Pruning moved it further than any gate would let rounding.
+    assert off(logits, parent) > 5 * kept.agreement.mean
+    assert "what those cost stands at the top of the model card" in record.gate
+    assert kept.drift is not None
+    assert abs(kept.drift.mean.value) < 0.05
+
+
+def test_a_bundle_of_ones_own_profile_is_scanned_as_it_was_measured(
+    source: Bundle, tmp_path: Path, build_for: BuildFor, own_profile: Path
+) -> None:
+    own_profile.write_text(
+        own_profile.read_text().replace("threads = 1", "threads = 2").replace("arena = true", "arena = false")
+    )
+    built = build_for(source, str(own_profile), tmp_path / "built")
+    settings = record_of(built).settings
+    assert settings is not None
+    assert (settings.threads, settings.spinning, settings.arena) == (2, False, False)
+    # The profile stays in the lab.
+    own_profile.unlink()
+    opened = open_engine(open_bundle(built.folder))
+    assert opened.threads == 2
+    opened.session.close()

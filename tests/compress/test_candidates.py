@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from cxredge.bundle import Bundle
 from cxredge.bundle.built import NOT_MEASURED, Agreement, AurocDrift, Candidate, Latency
-from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose
+from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose, is_target
 from cxredge.compress.graphs import Graphs, widest_weight
 from cxredge.compress.legal import take
 from cxredge.compress.measure import Job, Measured, measure
@@ -89,7 +89,7 @@ def row(name: str, milliseconds: float | None, verdict: str = "") -> Candidate:
     ("rows", "verdicts"),
     [
         ([row("a", 3.0), row("b", 2.0)], [SLOWER, KEPT]),
-        ([row("a", 2.05), row("b", 2.0)], [KEPT, SLOWER]),  # equal: the profile's order
+        ([row("a", 2.05), row("b", 2.0), row("c", None)], [KEPT, LATER, NOT_MEASURED]),  # equal: the profile's order
         ([row("a", None), row("b", None)], [KEPT, LATER]),
         ([row("a", None), row("b", 2.0)], [NOT_MEASURED, KEPT]),
         ([row("a", 1.0, "outside"), row("b", 2.0)], ["outside", KEPT]),
@@ -120,3 +120,21 @@ def test_the_gate(drift: AurocDrift | None, agreement: float, refused: float, sa
     agreed = Agreement(films=10, mean=agreement, largest=0.5, flipped=0.0)
     found = outside(Gate(), agreed, drift, refused)
     assert found == (f"outside the gate: {says}" if says else "")
+
+
+def test_a_profile_of_ones_own_is_this_machine_only_where_all_it_says_is_true() -> None:
+    here = this_machine()
+    mine = replace(read_profile("generic"), name="mine")
+    assert is_target(mine, here)
+    true = {"architecture": here.architecture, "cores": here.cores, "memory_mb": here.memory_mb}
+    assert is_target(replace(mine, **true), here)  # type: ignore[arg-type]
+    for untrue in (
+        {"architecture": "aarch64" if here.architecture == "x86_64" else "x86_64"},
+        {"cores": here.cores + 2},
+        {"memory_mb": 2 * (here.memory_mb or 4000)},
+        {"boards": ("Some Board",)},
+        {"extensions": ("no_such_flag",)},
+        {"compute_capabilities": ("8.7",)},
+    ):
+        assert not is_target(replace(mine, **untrue), replace(here, nvidia="")), untrue  # type: ignore[arg-type]
+    assert is_target(replace(mine, boards=("Some Board",)), replace(here, board="Some Board 5"))
