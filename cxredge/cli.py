@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -14,12 +15,16 @@ from cxredge.errors import CxredgeError
 
 @dataclass(frozen=True)
 class Verb:
-    """module:function that does it, or module:application of verbs; one line of help, its group there, its libraries' extra."""
+    """module:function that does it, or module:application of verbs; one line of help, its group there, its libraries' extra.
+
+    needs: libraries that it imports only after long work; that they are missing must be said before.
+    """
 
     target: str
     help: str
     panel: str
     extra: str = ""
+    needs: tuple[str, ...] = ()
 
 
 CLINIC, LAB = "In the clinic", "In the lab"
@@ -37,7 +42,13 @@ VERBS = {
     "doctor": Verb("cxredge.machine.command:doctor_command", "Is this machine fit to read films?", CLINIC),
     "build": Verb("cxredge.compress.build_command:build_command", "Build a bundle for a named device.", LAB, "build"),
     "keys": Verb("cxredge.bundle.command:keys_command", "Make a pair of keys to sign bundles with.", LAB),
-    "data": Verb("cxredge.train.data_command:data_verbs", "Check data sets before training on them.", LAB, "evaluate"),
+    "data": Verb(
+        "cxredge.train.data_command:data_verbs",
+        "Check data sets before training on them.",
+        LAB,
+        "evaluate",
+        ("matplotlib",),
+    ),
     "train": Verb(
         "cxredge.train.command:train_command", "Train a full-precision network on published data sets.", LAB, "train"
     ),
@@ -46,18 +57,21 @@ VERBS = {
         "Measure a model on films with known findings: AUROC, curves, subgroups.",
         LAB,
         "evaluate",
+        ("matplotlib",),
     ),
     "compress": Verb(
         "cxredge.compress.command:compress_command",
         "Quantize a trained run to INT8 and write its bundle.",
         LAB,
         "compress",
+        ("matplotlib", "nncf", "onnxscript"),
     ),
     "benchmark": Verb(
         "cxredge.benchmarks.command:benchmark_command",
         "Accuracy against latency, memory and size on this machine.",
         LAB,
         "benchmark",
+        ("matplotlib", "onnx"),
     ),
 }
 # Libraries of the lab; when one of them is missing, it is the extra that is missing.
@@ -71,6 +85,13 @@ def main() -> None:
         build(asked)()
     except CxredgeError as error:
         complain(str(error))
+        sys.exit(2)
+    except OSError as error:
+        # What nobody foresaw of a disk or a path: the message names the file, the traceback would name our own.
+        complain(f"{error.filename or asked}: {error.strerror or error}")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        complain(f"`cxredge {asked}` needs {error.name}, which is not installed; {_install(VERBS.get(asked or ''))}")
         sys.exit(2)
 
 
@@ -106,14 +127,21 @@ def _load(name: str, verb: Verb) -> Callable[..., None] | typer.Typer:
     """The function of a verb, or the application of one that has verbs of its own."""
     module, function = verb.target.split(":")
     try:
-        return getattr(import_module(module), function)  # type: ignore[no-any-return]
+        loaded = getattr(import_module(module), function)
+        missing = next((library for library in verb.needs if find_spec(library) is None), None)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in LAB_LIBRARIES:
             raise
+        missing = error.name
+    if missing is not None:
         raise CxredgeError(
-            f"`cxredge {name}` needs {error.name}, which a clinic does without; install the lab's side:"
-            f' pip install "cxredge[{verb.extra}]"'
-        ) from None
+            f"`cxredge {name}` needs {missing}, which a clinic does without; install the lab's side: {_install(verb)}"
+        )
+    return loaded  # type: ignore[no-any-return]
+
+
+def _install(verb: Verb | None) -> str:
+    return f'pip install "cxredge[{verb.extra}]"' if verb and verb.extra else "pip install cxredge"
 
 
 def _version(asked: bool) -> None:

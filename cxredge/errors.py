@@ -67,6 +67,10 @@ class BundleMissingError(BundleError):
     """There is no bundle at that path or of that name."""
 
 
+class BundleAmbiguousError(BundleError):
+    """A name that means two bundles."""
+
+
 class BundleSchemaError(BundleError):
     """The manifest is not of the schema that this version of cxredge reads."""
 

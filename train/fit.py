@@ -90,7 +90,7 @@ def _fit(
         raise DataError("no training films; a labels table says which they are in its column `split`: train or test")
     metadata = encode(read_facts(data, films)) if recipe.metadata else None
     if on.first:
-        claim(run, recipe, films, teachers)
+        claim(run, recipe, films, teachers, metadata)
         cached_planes(films.files, recipe.preprocessing, cache)
     on.wait()
     planes = cached_planes(films.files, recipe.preprocessing, cache)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cxredge import __version__
 from cxredge.errors import DataError
@@ -31,8 +32,14 @@ if TYPE_CHECKING:
 _INDIFFERENT = {"checkpoint_minutes"}
 
 
-def claim(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> None:
-    """A folder holds one run: going on with another recipe or other films would mix two. Raises DataError."""
+def claim(
+    run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path], metadata: NDArray[np.float32] | None
+) -> None:
+    """A folder holds one run: going on with another recipe or other films would mix two.
+
+    metadata: of the films, where the network learns from it. Raises DataError, also for a folder that holds something else.
+    """
+    check_free(run, "resolved.json")
     run.mkdir(parents=True, exist_ok=True)
     said = {
         "recipe": recipe.model_dump(),
@@ -42,6 +49,8 @@ def claim(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> 
     }
     if teachers:
         said["teachers"] = [identity(teacher) for teacher in teachers]
+    if metadata is not None:
+        said["metadata_sha256"] = hashlib.sha256(np.ascontiguousarray(metadata).data).hexdigest()
     stored = run / "resolved.json"
     if stored.exists() and _begun(run) and not _same(json.loads(stored.read_text(encoding="utf-8")), said):
         raise DataError(
@@ -49,6 +58,15 @@ def claim(run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path]) -> 
         )
     stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
     write_splits(run, films)
+
+
+def check_free(run: Path, mark: str) -> None:
+    """Raise DataError for a folder with something in it that no run put there. mark: the file that a run writes first."""
+    if run.exists() and not run.is_dir():
+        raise DataError(f"{run} is a file; choose another --output")
+    others = sorted(file.name for file in run.iterdir()) if run.is_dir() else []
+    if others and not (run / mark).is_file():
+        raise DataError(f"{run} holds {others[0]} and is no training run; choose another --output")
 
 
 def _begun(run: Path) -> bool:
@@ -71,7 +89,7 @@ def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
     before = {**Recipe().model_dump(), **before}
     if any(before[key] != now["recipe"].get(key) for key in before if key not in _INDIFFERENT):
         return False
-    then = {"data_sha256": now["data_sha256"], **then}
+    then = {**{key: now[key] for key in ("data_sha256", "metadata_sha256") if key in now}, **then}
     return {k: v for k, v in then.items() if k != "recipe"} == {k: v for k, v in now.items() if k != "recipe"}
 
 

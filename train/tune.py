@@ -13,7 +13,7 @@ from cxredge import __version__
 from cxredge.errors import CxredgeError, DataError, RecipeError
 from cxredge.train.fit import fit
 from cxredge.train.recipe import Recipe, written
-from cxredge.train.run_folder import data_hash
+from cxredge.train.run_folder import check_free, data_hash
 from cxredge.train.sources import join
 from cxredge.train.tables import read_data
 from cxredge.train.teacher import identity
@@ -63,6 +63,8 @@ def tune(
         raise CxredgeError('`cxredge train --tune` needs Optuna: pip install "cxredge[train]"') from None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("--tune runs in one process; start it without torchrun")
+    if not (run / "resolved.json").exists():
+        check_free(run, "tuned.json")
     run.mkdir(parents=True, exist_ok=True)
     _claim(run, recipe, data, teachers, unlabelled)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

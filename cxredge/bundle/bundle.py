@@ -1,6 +1,7 @@
 """Opening a bundle, which verifies it, and writing one."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from cxredge.bundle.archive import is_archive, unpacked
 from cxredge.bundle.check import MANIFEST, mismatches, sha256_of
 from cxredge.bundle.manifest import Manifest, parse_manifest
 from cxredge.bundle.signature import SIGNATURE, sign
-from cxredge.errors import BundleContentError, BundleError, BundleMissingError, OutputError
+from cxredge.errors import BundleAmbiguousError, BundleContentError, BundleError, BundleMissingError, OutputError
 
 __all__ = ["MANIFEST", "Bundle", "inspect_bundle", "open_bundle", "sha256_of", "shipped_names", "write_bundle"]
 DEFAULT = "chestxray14"
@@ -96,17 +97,25 @@ def open_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) -> Bu
 def inspect_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) -> tuple[Bundle, list[BundleError]]:
     """A bundle and everything that is wrong with it: files missing, unlisted, changed or leading elsewhere, the signature.
 
-    Raises BundleMissingError, BundleSchemaError, BundleTooNewError, BundlePathError, or for an archive BundleArchiveError,
-    where there is nothing that could be looked at further.
+    where: a string that is a shipped model's name means that model; a Path is always a folder or an archive, if it is one.
+    Raises BundleMissingError, BundleAmbiguousError, BundleSchemaError, BundleTooNewError, BundlePathError, or for an archive
+    BundleArchiveError, where there is nothing that could be looked at further.
     """
     folder = Path(where)
     if is_archive(folder):
         bundle, found = _inspect(unpacked(folder), where, trust)
         # The copy in the cache may be what is damaged: look at the archive itself before blaming it.
         return _inspect(unpacked(folder, again=True), where, trust) if found else (bundle, found)
-    # A data set may be called as the model for it is: only a folder with a manifest stands before a shipped name.
-    if not (folder / MANIFEST).is_file() and str(where) in shipped_names():
-        folder = Path(str(resources.files("cxredge.models") / str(where)))
+    if str(where) in shipped_names():
+        # A data set may be called as the model for it is; a bundle that is would be taken for the shipped one, or that for it.
+        here = (folder / MANIFEST).is_file()
+        if here and isinstance(where, str):
+            raise BundleAmbiguousError(
+                where,
+                f"a bundle's folder of this name lies here, and a model that comes with cxredge is called so too; for the"
+                f" folder write .{os.sep}{where}, for the shipped model start cxredge in another folder",
+            )
+        folder = folder if here else Path(str(resources.files("cxredge.models") / str(where)))
     if not (folder / MANIFEST).is_file():
         raise BundleMissingError(
             where,

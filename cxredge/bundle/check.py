@@ -16,6 +16,7 @@ from cxredge.errors import (
     BundleFileMissingError,
     BundleHashError,
     BundlePathError,
+    BundleSchemaError,
     BundleSignatureError,
 )
 
@@ -33,6 +34,8 @@ def mismatches(folder: Path, manifest: Manifest, *, trust: Path | None, where: P
             check_signature(folder, (folder / MANIFEST).read_bytes(), trust, where)
         except BundleSignatureError as error:
             found.append(error)
+    if (found_by := _other_preprocessing(manifest, where)) is not None:
+        found.append(found_by)
     present = _present(folder) - {MANIFEST, SIGNATURE}
     found += [
         BundleFileMissingError(where, f"{name} is missing; copy the bundle again, whole")
@@ -43,6 +46,20 @@ def mismatches(folder: Path, manifest: Manifest, *, trust: Path | None, where: P
         for name in sorted(present - set(manifest.files))
     ]
     return found + list(_changed(folder, manifest, present, where))
+
+
+def _other_preprocessing(manifest: Manifest, where: Path | str) -> BundleError | None:
+    """The network must see films as it saw them in training, and this cxredge prepares them in one way only."""
+    # Only here, so that who merely reads manifests does not load the decoders.
+    from cxredge.imaging import Preprocessing
+
+    said = manifest.preprocessing
+    if Preprocessing(size=said.size, clahe=said.clahe).digest == said.digest:
+        return None
+    return BundleSchemaError(
+        where,
+        "was made for another version of the preprocessing; use the cxredge it was built with, or compress its run anew",
+    )
 
 
 def sha256_of(file: Path) -> str:

@@ -214,7 +214,7 @@ def parse_manifest(text: str | bytes, where: Path | str) -> Manifest:
 
     try:
         said = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleSchemaError(where, f"manifest.json is not JSON ({error})") from None
     version = said.get("schema_version") if isinstance(said, dict) else None
     if isinstance(version, int) and version > SCHEMA:

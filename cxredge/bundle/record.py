@@ -8,6 +8,6 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Record(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen; an unknown key is an error, and so is a number that is none: no film lies above a threshold of NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -41,6 +41,10 @@ def devices_command(
     Example: `cxredge devices detect`, `cxredge devices jetson`
     """
     console = Console()
+    if root != Path("/") and name != "detect":
+        raise typer.BadParameter("is for `cxredge devices detect`", param_hint="--root")
+    if not (root / "proc").is_dir() and root != Path("/"):
+        raise DeviceError(f"{root}: no folder with another machine's /proc in it, so there is nothing to detect")
     if name == "detect":
         _detect(root, console)
     elif name is None:

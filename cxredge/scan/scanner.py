@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.bundle import DEFAULT
-from cxredge.errors import BundleSchemaError, FilmFailedError, FilmRefusedError
+from cxredge.errors import FilmFailedError, FilmRefusedError
 from cxredge.imaging import Film, Preprocessing, read_film
 from cxredge.imaging.overlay import thumbnail
 from cxredge.imaging.plane import Person
@@ -81,11 +81,6 @@ class Scanner:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, trust=trust)
         manifest = self.bundle.manifest
         self.preprocessing = Preprocessing(size=manifest.preprocessing.size, clahe=manifest.preprocessing.clahe)
-        if self.preprocessing.digest != manifest.preprocessing.digest:
-            raise BundleSchemaError(
-                self.bundle.folder,
-                "was made for another version of the preprocessing; use the cxredge it was built with, or rebuild it",
-            )
         self.with_patient_ids, self.reduced_decoding = with_patient_ids, reduced_decoding
         self._salt = salt or own_salt() or secrets.token_bytes(SALT_BYTES)
         opened = open_engine(self.bundle, asked=runtime, threads=threads, say=say)

@@ -35,6 +35,22 @@ def linked_to_outside(folder: Path) -> None:
     (folder / "model.onnx").symlink_to(folder.parent / "elsewhere.onnx")
 
 
+def of_another_preprocessing(folder: Path) -> None:
+    rewrite(folder, lambda said: said["preprocessing"].update(digest="0" * 12))
+
+
+def with_a_threshold_of_nan(folder: Path) -> None:
+    rewrite(folder, lambda said: said["findings"][0]["balanced"].update(threshold=float("nan")))
+
+
+def with_a_tolerance_of_nan(folder: Path) -> None:
+    rewrite(folder, lambda said: said["tolerance"].update(mean=float("nan")))
+
+
+def nested_too_deep(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[" * 200_000)
+
+
 FOLDERS: dict[str, tuple[Tamper, str]] = {
     "one flipped byte": (flip_a_byte, "model.onnx is not the file that was built"),
     "a missing file": (lambda f: (f / "reference.npz").unlink(), "reference.npz is missing"),
@@ -42,6 +58,13 @@ FOLDERS: dict[str, tuple[Tamper, str]] = {
     "a newer schema": (of_another_schema, "was made by a newer cxredge (schema 2, this one reads 1)"),
     "a path that leaves the folder": (listing_a_path_outside, "names a file that leaves the bundle: ../outside.txt"),
     "a link that leaves the folder": (linked_to_outside, "model.onnx leads out of the bundle"),
+    "another preprocessing": (of_another_preprocessing, "was made for another version of the preprocessing"),
+    "a threshold that is no number": (
+        with_a_threshold_of_nan,
+        "findings.0.balanced.threshold: Input should be a finite",
+    ),
+    "a tolerance that is no number": (with_a_tolerance_of_nan, "tolerance.mean: Input should be a finite"),
+    "a manifest nested too deep": (nested_too_deep, "manifest.json is not JSON"),
     "external data": (external_data, "model.onnx takes the data of 1 tensor(s) from outside itself"),
 }
 ARCHIVES: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
@@ -118,3 +141,33 @@ def test_a_signature_that_is_not_the_one_asked_for(
         assert line.startswith("cxredge: stick: ")
         assert says in line
     assert not (cli.folder / "out").exists()
+
+
+def test_a_finding_that_the_manifest_does_not_name(cli: Cli, bundle: Bundle) -> None:
+    rewrite(copy_of(bundle, cli.folder / "stick"), lambda said: said["findings"].pop())
+    for words in (("verify", "stick"), ("scan", EXAMPLES, "--model", "stick"), ("doctor", "--model", "stick")):
+        run = cli(*words)
+        assert run.returncode == (1 if words[0] == "doctor" else 2)
+        assert "the manifest needs (1, 224, 224) and (32, 13)" in run.stderr + run.stdout
+        assert "Traceback" not in run.stderr
+
+
+def test_a_name_that_means_two_bundles(cli: Cli, bundle: Bundle) -> None:
+    copy_of(bundle, cli.folder / "chestxray14")
+    for words in (
+        ("verify",),
+        ("verify", "chestxray14"),
+        ("scan", EXAMPLES),
+        ("evaluate", "chestxray14", "--data", "x"),
+    ):
+        run = cli(*words)
+        assert run.returncode == 2
+        assert "for the folder write ./chestxray14" in run.stderr
+    assert cli("verify", "./chestxray14").returncode == 0
+
+
+def test_a_path_that_no_system_takes_is_one_line(cli: Cli) -> None:
+    run = cli("verify", 300 * "x")
+    assert run.returncode == 2
+    (line,) = run.stderr.strip().splitlines()
+    assert "File name too long" in line

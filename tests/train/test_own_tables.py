@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from house import FILMS
+from house import FILMS, Cli
 
 from cxredge.compress.calibrate import LEAST_SCALE, platt
 from cxredge.compress.parent import open_parent
@@ -148,3 +148,28 @@ def test_a_finding_ranked_the_wrong_way_round_keeps_its_share() -> None:
     scale, bias = platt(labels, logits)
     assert scale[0] == LEAST_SCALE
     assert (1 / (1 + np.exp(-(scale * logits + bias)))).mean() == pytest.approx(labels.mean(), abs=0.002)
+
+
+def test_a_folder_that_holds_something_else_gets_no_run(cli: Cli, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("one")
+    (tmp_path / "file").write_text("two")
+    for out, says in (("thesis", "thesis holds chapter.txt and is no training run"), ("file", "file is a file")):
+        for more in ((), ("--tune", "2")):
+            refused = cli("train", "--data", table, "-o", out, *more)
+            assert refused.returncode == 2
+            assert says in refused.stderr
+    assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+
+
+def test_a_run_does_not_go_on_with_other_ages_than_it_began_with(table: Path, tmp_path: Path) -> None:
+    recipe = SMALL.model_copy(update={"metadata": True, "epochs": 2})
+
+    def stop(_epoch: int, _area: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, [table], tmp_path / "run", cache=tmp_path, watch=stop)
+    table.write_text(table.read_text().replace("17.5", "44"))
+    with pytest.raises(DataError, match="another recipe or other films"):
+        fit(recipe, [table], tmp_path / "run", cache=tmp_path)
