@@ -24,7 +24,7 @@ from rich.table import Table
 from cxredge import __version__
 from cxredge.bundle import Manifest
 from cxredge.devices import this_machine
-from cxredge.metrics import auroc_interval, wilson
+from cxredge.metrics import auroc_interval, proportion
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.scanner import Scanner
 from cxredge.train.sources import read_source
@@ -54,7 +54,7 @@ def main(
         "statuses": dict(Counter(reading.status.value for reading in readings)),
         "reasons": dict(Counter(reading.reason for reading in readings if reading.reason)),
         "findings": _findings(manifest, labels, readings, films.patients) if columns else {},
-        "priorities": _priorities(manifest, labels, readings) if columns else {},
+        "priorities": _priorities(manifest, labels, readings, films.patients) if columns else {},
     }
     _show(found)
     if output is not None:
@@ -74,7 +74,7 @@ def _findings(
 
 
 def _priorities(
-    manifest: Manifest, labels: NDArray[np.float64], readings: list[Reading]
+    manifest: Manifest, labels: NDArray[np.float64], readings: list[Reading], patients: NDArray[np.str_]
 ) -> dict[str, dict[str, object]]:
     """Where films end up on the worklist, by what their labels say of them."""
     urgent = labels[:, [finding.urgent for finding in manifest.findings]].max(1) > 0
@@ -82,9 +82,9 @@ def _priorities(
     groups = {"an urgent finding": urgent, "another finding only": other, "no finding": ~urgent & ~other}
     table: dict[str, dict[str, object]] = {}
     for name, members in groups.items():
-        counts = Counter(readings[i].priority.value for i in np.flatnonzero(members))
-        total = int(members.sum())
-        table[name] = {"films": total, **{priority: asdict(wilson(n, total)) for priority, n in sorted(counts.items())}}
+        placed = np.array([readings[i].priority.value for i in np.flatnonzero(members)])
+        shares = {each: asdict(proportion(placed == each, patients[members])) for each in sorted(set(placed.tolist()))}
+        table[name] = {"films": len(placed), **shares}
     return table
 
 
