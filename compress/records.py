@@ -102,6 +102,21 @@ def accuracy_record(
     )
 
 
+def unnamed_patients(films: Films) -> list[str]:
+    """A sentence of warning when a labels table names no patients; intervals are by patient, so by film there."""
+    alone = []
+    for source in sorted(set(films.sources.tolist())):
+        own = films.take(films.sources == source)
+        if [f"{source}/{name}" for name in own.names] == own.patients.tolist():
+            alone.append(source)
+    if not alone:
+        return []
+    return [
+        f"The table of {', '.join(alone)} names no patients: each film counts as a patient's only one, so that films of one patient"
+        " may have trained and tested, and intervals are too narrow, if somebody has several."
+    ]
+
+
 def film_counts(films: Films) -> dict[str, dict[str, int]]:
     return {
         str(source): {

@@ -32,15 +32,13 @@ from cxredge.compress.parent import open_parent
 from cxredge.compress.preactivation import standardized
 from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
-from cxredge.compress.records import accuracy_record, film_counts, finding_records, score
+from cxredge.compress.records import accuracy_record, film_counts, finding_records, score, unnamed_patients
 from cxredge.compress.steps import Distil, Finetune, Take
 from cxredge.compress.to_int8 import Quantizable, to_int8
 from cxredge.compress.tolerance import tolerance
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
-from cxredge.metrics import (
-    proportion,
-)
+from cxredge.metrics import proportion
 from cxredge.train import sources
 from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork
@@ -185,7 +183,7 @@ def compress(
                     sources=recipe.sources,
                     licence=recipe.licence,
                     history=recipe.history,
-                    population=recipe.population,
+                    population=" ".join([recipe.population, *unnamed_patients(films)]),
                     films=film_counts(films),
                     recipe=parent.facts | _compressed_how(run, recipe, made.controlled),
                 ),

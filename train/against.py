@@ -1,6 +1,8 @@
 """Is this model better than that one? Paired differences on the same films, with intervals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from cxredge.train.judge import measurable
 from cxredge.train.scores import Scores, Tick, score
 from cxredge.train.sources import Films
 from cxredge.train.subject import RUN_RUNTIME, Subject
+from cxredge.train.tables import read_films
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,20 @@ class Against:
     films: int
     mean_auroc: Interval
     findings: list[Difference]
+
+
+def check_unseen(other: Subject, data: Sequence[Path], films: Films) -> None:
+    """Raise DataError when the other model was trained on some of these validation films: it would look better than it is."""
+    if other.splits_of is None:
+        return
+    held_out = read_films(data, "validation", splits_of=other.splits_of)
+    unseen = set(zip(held_out.sources.tolist(), held_out.names, strict=True))
+    given = zip(films.sources.tolist(), films.names, strict=True)
+    if seen := [name for source, name in given if (source, name) not in unseen]:
+        raise DataError(
+            f"{other.name} was trained on {len(seen)} of these {len(films)} validation films ({seen[0]} first), so it cannot be"
+            " compared on them; compare on --split test, or with a model of the same split_seed and validation_share"
+        )
 
 
 def compare_with(

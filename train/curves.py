@@ -51,9 +51,14 @@ class Bin:
 
 
 def reliability(labels: Truth, probabilities: Floats, *, bins: int = 10) -> list[Bin]:
-    """Bins of equal numbers of films, lowest probability first; fixed-width bins would leave a rare finding's nearly empty."""
+    """Bins of equal numbers of films, lowest probability first; fixed-width bins would leave a rare finding's nearly empty.
+
+    Films of one probability share their labels' mean, so that where a bin ends among them their order in the table tells nothing.
+    """
+    _, tied = np.unique(probabilities, return_inverse=True)
+    shared = (np.bincount(tied, labels) / np.bincount(tied))[tied]
     return [
-        Bin(float(probabilities[rows].mean()), wilson(int(labels[rows].sum()), len(rows)), len(rows))
+        Bin(float(probabilities[rows].mean()), wilson(float(shared[rows].sum()), len(rows)), len(rows))
         for rows in np.array_split(np.argsort(probabilities, kind="stable"), min(bins, len(labels)))
     ]
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge import __version__
-from cxredge.bundle.check import MANIFEST
 from cxredge.devices import this_machine
 from cxredge.errors import DataError
 from cxredge.imaging import Film
@@ -18,7 +17,7 @@ from cxredge.imaging.overlay import heat_maps, thumbnail
 from cxredge.imaging.peak import strongest
 from cxredge.metrics import Floats, Interval, proportion
 from cxredge.runtimes import Outputs
-from cxredge.train.against import Against, compare_with
+from cxredge.train.against import Against, check_unseen, compare_with
 from cxredge.train.engine import engine_version
 from cxredge.train.facts import Box, read_boxes, read_facts
 from cxredge.train.judge import Group, Judged, Pointing, judge_finding, mean_auroc, subgroups, youden_thresholds
@@ -82,7 +81,11 @@ def evaluate(
     examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
     """
     subject, run = subject.on(runtime), subject.path if subject.kind == "run" else None
-    films, columns = matched(read_films(data, split, splits_of=run or splits_of or _carved_by(subject, split)), subject)
+    carved = split in {"train", "validation"}
+    known_to = run or splits_of or (subject.splits_of if carved else None)
+    films, columns = matched(read_films(data, split, splits_of=known_to), subject)
+    if against is not None and split == "validation":
+        check_unseen(against, data, films)
     labels = films.labels.astype(np.float64)
     boxes, peaks = read_boxes(data), _Peaks(columns, films)
     given = encode(read_facts(data, films)) if metadata else None
@@ -174,12 +177,6 @@ def _pointing(films: Films, boxes: dict[str, dict[str, list[Box]]], peaks: _Peak
             share = proportion(np.array(hits), np.array(whose))
             rows.append(Pointing(name, len(hits), share, float(np.mean(areas))))
     return rows
-
-
-def _carved_by(subject: Subject, split: str) -> Path | None:
-    """The bundle that knows the validation films of one of its graphs; None where that does not matter."""
-    folder = subject.bundle.folder if subject.bundle else subject.path.parent
-    return folder if split in {"train", "validation"} and (folder / MANIFEST).is_file() else None
 
 
 def _with_thresholds(

@@ -29,7 +29,7 @@ from cxredge.train.processes import Processes, processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.run_folder import Log, claim, describe
 from cxredge.train.sampling import epoch_batches
-from cxredge.train.sources import Films, carve_validation, join
+from cxredge.train.sources import PUBLISHED, Films, carve_validation, join
 from cxredge.train.tables import read_data
 from cxredge.train.teacher import is_bundle, is_run, open_bundled, open_run, open_teacher
 from cxredge.train.unlabelled import add_unlabelled
@@ -85,6 +85,12 @@ def _fit(
             f"{lost[0]}: neither a finished run, nor a bundle's folder, nor a shipped model's name; no teacher"
         )
     films = add_unlabelled(films, unlabelled)
+    # A recipe for several published sets may be used with one of them; any other name is a slip that would go unnoticed.
+    if unknown := sorted(set(recipe.films_per_epoch) - set(films.sources.tolist()) - set(PUBLISHED)):
+        raise DataError(
+            f"films_per_epoch names {unknown[0]!r}, which none of the data sets is called; they are"
+            f" {', '.join(sorted(set(films.sources.tolist())))}"
+        )
     films = films.take(films.splits != "test")
     if not (films.splits == "train").any():
         raise DataError("no training films; a labels table says which they are in its column `split`: train or test")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cxredge.bundle import Bundle, open_bundle
-from cxredge.bundle.bundle import sha256_of, shipped_names
+from cxredge.bundle.bundle import MANIFEST, sha256_of, shipped_names
 from cxredge.errors import DataError
 from cxredge.imaging import Preprocessing
 
@@ -38,6 +38,14 @@ class Subject:
     full: Path | None = None
     bundle: Bundle | None = None
     graph: str = ""
+
+    @property
+    def splits_of(self) -> Path | None:
+        """The run or the bundle that knows which films it was validated on; None for an ONNX file that lies in none."""
+        if self.kind == "run":
+            return self.path
+        folder = self.bundle.folder if self.bundle else self.path.parent
+        return folder if (folder / MANIFEST).is_file() else None
 
     @property
     def bytes(self) -> int:

@@ -10,6 +10,7 @@ from house import FILMS, Cli
 
 from cxredge.compress.calibrate import LEAST_SCALE, platt
 from cxredge.compress.parent import open_parent
+from cxredge.compress.records import unnamed_patients
 from cxredge.errors import DataError
 from cxredge.train.evaluate import evaluate
 from cxredge.train.facts import read_facts
@@ -173,3 +174,49 @@ def test_a_run_does_not_go_on_with_other_ages_than_it_began_with(table: Path, tm
     table.write_text(table.read_text().replace("17.5", "44"))
     with pytest.raises(DataError, match="another recipe or other films"):
         fit(recipe, [table], tmp_path / "run", cache=tmp_path)
+
+
+def test_a_model_is_not_compared_on_validation_films_that_it_learned_from(table: Path, tmp_path: Path) -> None:
+    one = fit(SMALL, [table], tmp_path / "one", cache=tmp_path).run
+    other = fit(SMALL.model_copy(update={"split_seed": 5}), [table], tmp_path / "other", cache=tmp_path).run
+
+    def compared(against: Path, split: str) -> None:
+        evaluate(
+            open_subject(one),
+            [table],
+            split=split,
+            runtime="torch",
+            against=open_subject(against),
+            samples=20,
+            examples=0,
+        )
+
+    with pytest.raises(DataError, match=r"other was trained on \d+ of these \d+ validation films"):
+        compared(other, "validation")
+    compared(one, "validation")
+    compared(other, "test")
+
+
+def test_a_slip_in_the_name_of_a_source_is_found(table: Path, tmp_path: Path) -> None:
+    slipped = SMALL.model_copy(update={"films_per_epoch": {"site": 4}})
+    with pytest.raises(
+        DataError, match="films_per_epoch names 'site', which none of the data sets is called; they are sites"
+    ):
+        fit(slipped, [table], tmp_path / "run", cache=tmp_path)
+    # A recipe for two published sets does for one of them.
+    fit(
+        SMALL.model_copy(update={"films_per_epoch": {"sites": 4, "kermany": 2}}),
+        [table],
+        tmp_path / "run",
+        cache=tmp_path,
+    )
+
+
+def test_a_table_without_patients_is_said_in_the_card(table: Path) -> None:
+    assert unnamed_patients(read_table(table)) == []
+    unnamed = [
+        ",".join((cells[0], *cells[2:])) for cells in (line.split(",") for line in table.read_text().splitlines())
+    ]
+    table.write_text("\n".join(unnamed) + "\n")
+    (said,) = unnamed_patients(read_table(table))
+    assert said.startswith("The table of sites names no patients")
