@@ -186,7 +186,9 @@ def test_calibration_error_is_small_when_probabilities_are_true_and_large_when_t
     assert calibration_error(labels, np.full(20_000, 0.9)) == pytest.approx(abs(0.9 - labels.mean()), abs=0.01)
     # Tied scores in another order say the same.
     coarse, order = np.round(told, 1), np.argsort(labels, kind="stable")
-    assert calibration_error(labels, coarse) == pytest.approx(calibration_error(labels[order], coarse[order]), abs=1e-12)
+    assert calibration_error(labels, coarse) == pytest.approx(
+        calibration_error(labels[order], coarse[order]), abs=1e-12
+    )
     cells = reliability(labels, told)
     assert sum(cell.films for cell in cells) == 20_000
     assert [cell.predicted for cell in cells] == sorted(cell.predicted for cell in cells)
