@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from cxredge.imaging.plane import Person
 # A pixel more than five times as high as wide, or as wide as high, is a mistake in the header.
 _MAX_ASPECT = 5.0
 _ABSURD = 1e12
+# A birth date that makes somebody older stands for "unknown".
+_OLDEST = 115
 
 
 def tags_of(source: DicomSource) -> dict[str, str]:
@@ -49,9 +52,33 @@ def pixel_aspect_of(header: Dataset) -> float:
 
 
 def _age(header: Dataset) -> str:
-    """Patient's Age as AS wants it (034Y); bare years, which some writers give, are completed."""
+    """Patient's Age as AS wants it (034Y); bare years, which some writers give, are completed.
+
+    Where there is none, from the birth date to the day of the film: many machines write that alone.
+    """
     match = re.fullmatch(r"(\d{1,3})([DWMY]?)", str(value_of(header, "PatientAge") or "").strip())
-    return f"{int(match[1]):03d}{match[2] or 'Y'}" if match else ""
+    if match:
+        return f"{int(match[1]):03d}{match[2] or 'Y'}"
+    born = _date(header, "PatientBirthDate")
+    taken = next(
+        filter(None, (_date(header, f"{of}Date") for of in ("Acquisition", "Content", "Series", "Study"))), None
+    )
+    if born is None or taken is None or born > taken:
+        return ""
+    years = taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
+    if years > _OLDEST:
+        return ""
+    # Of a small child's age the first number says too little.
+    days = (taken - born).days
+    return f"{years:03d}Y" if years >= 2 else f"{days:03d}D"
+
+
+def _date(header: Dataset, keyword: str) -> date | None:
+    """A day (VR DA, PS3.5 6.2), also in the form of before 1993; None where there is none."""
+    digits = str(value_of(header, keyword) or "").strip().replace(".", "")
+    with suppress(ValueError):
+        return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None
+    return None
 
 
 def code_of(header: Dataset, keyword: str) -> str:

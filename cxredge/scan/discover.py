@@ -23,13 +23,16 @@ def discover(roots: Sequence[Path], *, leave_out: Sequence[Path] = ()) -> list[F
     """Every file below the roots, in a stable order, each once.
 
     leave_out: folders and files that are not films (the run's own output, a labels table).
-    A link that leads nowhere is kept: it may be a film whose disk is not mounted. Raises DataError for a missing root.
+    A link that leads nowhere is kept: it may be a film whose disk is not mounted. A link to a folder outside is followed, so that
+    no film below it is lost; one to what is looked through anyway, or to a folder above, is not.
+    Raises DataError for a missing root.
     """
     out = {_real(path) for path in leave_out}
     found: dict[Path, Found] = {}
+    real_roots, entered = [_real(root) for root in roots], set[Path]()
     for root in roots:
         if root.is_dir():
-            for path in _walk(root):
+            for path in _walk(root, real_roots, entered):
                 real = _real(path)
                 if out.isdisjoint((real, *real.parents)):
                     below = path.relative_to(root).as_posix()
@@ -56,8 +59,12 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder, sorted; hidden folders are not entered. Raises DataError for a folder that cannot be listed."""
+def _walk(folder: Path, roots: Sequence[Path], entered: set[Path], *, linked: bool = False) -> Iterator[Path]:
+    """Files below a folder, sorted; hidden folders are not entered.
+
+    roots: what is looked through anyway, links resolved. entered: folders that links led to, so that none is read twice. linked:
+    whether a link led here. Raises DataError for a folder that cannot be listed.
+    """
 
     def stop(error: OSError) -> None:
         raise DataError(f"{error.filename}: the folder cannot be listed ({error.strerror})")
@@ -68,3 +75,11 @@ def _walk(folder: Path) -> Iterator[Path]:
             if name.lower() not in COMPANIONS and not name.startswith("."):
                 yield Path(at) / name
         # os.walk lists a link to a folder among the folders and does not enter it: two roads to one film are one film.
+        for link in (Path(at) / name for name in folders if (Path(at) / name).is_symlink()):
+            real = _real(link)
+            if real not in entered and not any(real.is_relative_to(r) or r.is_relative_to(real) for r in roots):
+                entered.add(real)
+                yield from _walk(link, roots, entered, linked=True)
+        if linked:
+            folders[:] = [name for name in folders if _real(Path(at) / name) not in entered]
+            entered |= {_real(Path(at) / name) for name in folders}

@@ -32,6 +32,10 @@ COMMIT_SECONDS = 0.5
 _WAIT_SECONDS = 2.0
 
 
+# Size and time of last change; None each where the file cannot be looked at.
+Looks = tuple[int | None, int | None]
+
+
 class Journal:
     """SQLite in write-ahead mode, held by one process at a time and used from one thread.
 
@@ -127,9 +131,9 @@ class Journal:
             return False
         return not (heat_maps_too and row[0] and any(json.loads(row[1])["flags"].values()))
 
-    def add(self, film: Found, reading: Reading, pictures: Pictures) -> None:
-        """Remember a reading; committed every half second and at the end."""
-        size, modified = fingerprint(film.path)
+    def add(self, film: Found, reading: Reading, pictures: Pictures, looks: Looks) -> None:
+        """Remember a reading; committed every half second and at the end. looks: the file's when its reading began."""
+        size, modified = looks
         row = (
             _path(film), self.read_with, size, modified, reading.status.value, json.dumps(vars(reading)),
             pictures.thumbnail, _stored(pictures.heat_maps), bool(reading.patient_id or reading.patient_name),
@@ -186,7 +190,7 @@ class Journal:
                 self._db.close()
 
 
-def fingerprint(path: Path) -> tuple[int | None, int | None]:
+def fingerprint(path: Path) -> Looks:
     """Size and time of last change; another one is another film."""
     try:
         stat = path.stat()

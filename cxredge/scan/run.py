@@ -17,7 +17,7 @@ from cxredge.report.files import drop_unfinished
 from cxredge.report.tables import csv_table, json_table, write_summary
 from cxredge.scan.ahead import read_ahead
 from cxredge.scan.discover import Found, discover
-from cxredge.scan.journal import Journal
+from cxredge.scan.journal import Journal, Looks, fingerprint
 from cxredge.scan.labels import judge, match, read_labels
 from cxredge.scan.memory import give_back_freed_memory
 from cxredge.scan.reading import Reading
@@ -157,8 +157,8 @@ class Run:
         if unread is None:
             unread = [film for film in films if not self.known(film)]
         begin = time.perf_counter()
-        for film, (reading, pictures, whole_ms) in read_ahead(self._read, unread, self._workers):
-            self._journal.add(film, reading, pictures)
+        for film, (looks, reading, pictures, whole_ms) in read_ahead(self._read, unread, self._workers):
+            self._journal.add(film, reading, pictures, looks)
             clock.add(reading, whole_ms)
             if tick is not None:
                 tick(len(films) - len(unread) + clock.films, len(films))
@@ -198,10 +198,11 @@ class Run:
         write_summary(self._output / "summary.json", summary)
         return summary, worklist.without_score()
 
-    def _read(self, film: Found) -> tuple[Reading, Pictures, float]:
-        begin = time.perf_counter()
+    def _read(self, film: Found) -> tuple[Looks, Reading, Pictures, float]:
+        # Before it is read: what changes while it is read is another film, to be read next time.
+        begin, looks = time.perf_counter(), fingerprint(film.path)
         reading, pictures = self._scanner.read_with_pictures(film.path, name=film.name, heat_maps_too=self._explain)
-        return reading, pictures, (time.perf_counter() - begin) * 1000
+        return looks, reading, pictures, (time.perf_counter() - begin) * 1000
 
     def __enter__(self) -> "Run":
         return self

@@ -276,3 +276,27 @@ def test_large_film_is_never_copied_wider_than_stored(write_dicom: WriteDicom, f
         tracemalloc.stop()
     assert plane.pixels.shape == (3000, 3000)
     assert peak < large.nbytes + plane.pixels.nbytes + 12_000_000
+
+
+@pytest.mark.parametrize(
+    ("said", "age"),
+    [
+        ({"PatientAge": "034Y", "PatientBirthDate": "20200101", "StudyDate": "20210101"}, "034Y"),
+        ({"PatientBirthDate": "19800301", "StudyDate": "20210228"}, "040Y"),
+        ({"PatientBirthDate": "19800301", "StudyDate": "20210301"}, "041Y"),
+        ({"PatientBirthDate": "20201224", "AcquisitionDate": "20210101", "StudyDate": "20230101"}, "008D"),
+        ({"PatientBirthDate": "20200229", "ContentDate": "20211231"}, "671D"),
+        # Before 1993 a day was written so.
+        ({"PatientBirthDate": "1980.03.01", "StudyDate": "1990.03.01"}, "010Y"),
+        ({"PatientAge": "UNKNOWN", "PatientBirthDate": "19800301", "StudyDate": "20210301"}, "041Y"),
+        ({"PatientBirthDate": "19000101", "StudyDate": "20210301"}, ""),
+        ({"PatientBirthDate": "20220101", "StudyDate": "20210301"}, ""),
+        ({"PatientBirthDate": "19801399", "StudyDate": "20210301"}, ""),
+        ({"PatientBirthDate": "19800301"}, ""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_an_age_is_what_the_header_says_or_from_birth_to_film(
+    write_dicom: Callable[..., Path], film8: NDArray[np.uint8], said: dict[str, str], age: str
+) -> None:
+    assert read_dicom(write_dicom(film8, **said)).tags.get("patient_age", "") == age

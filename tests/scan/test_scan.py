@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -14,7 +15,9 @@ from pydicom.data import get_testdata_file
 
 from cxredge.bundle import Bundle
 from cxredge.report.tables import columns
+from cxredge.scan.discover import discover
 from cxredge.scan.reading import ORDER, Priority, Status
+from cxredge.scan.run import Run
 from cxredge.scan.scanner import Scanner
 
 
@@ -189,6 +192,50 @@ def test_a_changed_film_is_read_again(cli: Cli, tmp_path: Path) -> None:
     after = without_times(rows_of(tmp_path / "out"))
     assert before != after
     assert len(after) == 1
+
+
+def test_a_film_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = sorted(EXAMPLES.glob("*.jpg"))[:2]
+    film = tmp_path / "films" / "film.jpg"
+    film.parent.mkdir()
+    shutil.copyfile(one, film)
+    read = Scanner.read_with_pictures
+
+    def and_then_another_arrives(self: Scanner, path: Path, **more: Any) -> Any:
+        found = read(self, path, **more)
+        shutil.copyfile(two, film)
+        return found
+
+    with Run([film.parent], tmp_path / "out", model=str(bundle.folder)) as run:
+        monkeypatch.setattr(Scanner, "read_with_pictures", and_then_another_arrives)
+        run.update(run.films())
+        monkeypatch.undo()
+        assert [run.known(each) for each in run.films()] == [False]
+        first = rows_of(tmp_path / "out")
+        run.update(run.films())
+        assert [run.known(each) for each in run.films()] == [True]
+    assert without_times(first) != without_times(rows_of(tmp_path / "out"))
+
+
+def test_films_below_links_to_other_folders_are_found_once(tmp_path: Path) -> None:
+    for folder in ("films/ward", "films/.hidden", "archive", "archive/new", "archive/old", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "film.jpg").touch()
+    root = tmp_path / "films"
+    (root / "archive").symlink_to(tmp_path / "archive")
+    (root / "again").symlink_to(tmp_path / "archive" / "old")
+    (root / "inside").symlink_to(root / "ward")
+    (root / "above").symlink_to(tmp_path)
+    # A circle, by way of the other folder.
+    (tmp_path / "archive" / "back").symlink_to(root)
+    (tmp_path / "archive" / "round").symlink_to(tmp_path / "archive")
+    (root / "gone").symlink_to(tmp_path / "unmounted")
+    assert [film.name for film in discover([root])] == [
+        "gone", "again/film.jpg", "archive/film.jpg", "archive/new/film.jpg", "ward/film.jpg"
+    ]  # fmt: skip
+    assert [film.name for film in discover([root, tmp_path / "elsewhere"])][-1].endswith("elsewhere/film.jpg")
 
 
 def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
