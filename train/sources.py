@@ -172,11 +172,16 @@ def carve_validation(films: Films, *, share: float, seed: int, tries: int = 200)
 
     share: of the training patients, in (0, 1). Of `tries` seeded shuffles the one whose validation prevalence per
     finding lies nearest to the whole is kept, each source by itself, so that a rare finding is not left out.
+    Raises DataError for a source whose training films are all of one patient: what trained would judge itself.
     """
     splits = films.splits.astype("U10")  # room for "validation"
     for source in sorted(set(films.sources)):
         rows = np.flatnonzero((films.sources == source) & (films.splits == "train"))
         patients, owner = np.unique(films.patients[rows], return_inverse=True)
+        if len(patients) == 1:
+            raise DataError(
+                f"{source}: all {len(rows)} training films are of one patient, so none is left to validate on; give films of more"
+            )
         positive = np.nan_to_num(films.labels[rows])
         total = positive.sum(0)
         rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ from cxredge.imaging.jpeg_lossless import read_grey_jpeg_lossless, read_grey_jpe
 from cxredge.imaging.plane import MAX_PIXELS, Plane, coloured_share
 from cxredge.imaging.quiet import DECODERS_QUIET
 from cxredge.imaging.reduced import read_grey_reduced
-from cxredge.imaging.unlocked import read_grey_unlocked
+from cxredge.imaging.unlocked import is_here, read_grey_unlocked
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -50,8 +50,9 @@ _DECODERS = {
     uid.HTJ2K: ("pylibjpeg",),
     uid.RLELossless: ("pydicom",),
 }
-# Only this one decodes JPEG Extended above 8 bits; its licence (GPL) keeps it out of what cxredge installs.
-_TWELVE_BIT_DECODERS = ("pylibjpeg",)
+# These decode JPEG Extended above 8 bits. The first comes with the extra `fast`; the second's licence (GPL) keeps it out of what
+# cxredge installs, and it may differ by one of 4,096 levels.
+_TWELVE_BIT_DECODERS = ("imagecodecs", "pylibjpeg")
 _JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
 _JPEG_LOSSLESS = (uid.JPEGLossless, uid.JPEGLosslessSV1)
 # These keep Python's lock while they decode, so that several at once would be no faster and only take more memory.
@@ -60,6 +61,7 @@ _ONE_AT_A_TIME = Lock()
 _PACKAGES = {
     "pillow": "pillow",
     "gdcm": "python-gdcm",
+    "imagecodecs": "imagecodecs",
     "pyjpegls": "pyjpegls",
     "pylibjpeg": "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg",
 }
@@ -207,6 +209,8 @@ def _plugin(syntax: uid.UID, shape: _Shape, available: tuple[str, ...]) -> str:
     wanted = _DECODERS.get(syntax, available)
     if syntax == uid.JPEGExtended12Bit and shape.bits_stored > 8:
         wanted = _TWELVE_BIT_DECODERS
+        # No plug-in of pydicom's, and for unsigned grey only.
+        available = (*available, *["imagecodecs"] * (is_here() and shape.samples == 1 and not shape.signed))
     for name in wanted:
         if name in available:
             return name

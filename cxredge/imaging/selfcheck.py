@@ -50,7 +50,7 @@ def check_decoders() -> list[Decoded]:
 
 
 def _title(keyword: str) -> str:
-    # Its 12-bit form needs another decoder, which cxredge does not install.
+    # Its 12-bit form needs the extra `fast`.
     bits = ", 8 bits" if keyword == "JPEGExtended12Bit" else ""
     return f"DICOM {uid.UID(getattr(uid, keyword)).name.partition(':')[0]}{bits}"
 

@@ -1,7 +1,8 @@
 """Compressed grey frames decoded without Python's lock, so that two cores decode two films: by imagecodecs, where it is installed.
 
 It has the very codecs of the decoders it stands in for (OpenJPEG, CharLS) and a faster one for JPEG Lossless, and gives the same
-values; those hold the lock while they work. It is an extra because it has no wheel for the oldest systems.
+values; those hold the lock while they work. JPEG Extended above 8 bits, which libjpeg-turbo reads since its version 3, has no
+other decoder under a licence that cxredge could install. It is an extra because it has no wheel for the oldest systems.
 """
 
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from pydicom import uid
 from cxredge.imaging.codestream import coded_precision
 
 _CODECS = {
+    uid.JPEGExtended12Bit: "jpeg8_decode",
     uid.JPEGLossless: "ljpeg_decode",
     uid.JPEGLosslessSV1: "ljpeg_decode",
     uid.JPEGLSLossless: "jpegls_decode",
@@ -22,6 +24,11 @@ _CODECS = {
     uid.JPEG2000: "jpeg2k_decode",
 }
 _JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+
+
+def is_here() -> bool:
+    """Whether imagecodecs is installed."""
+    return find_spec("imagecodecs") is not None
 
 
 def read_grey_unlocked(
@@ -33,8 +40,10 @@ def read_grey_unlocked(
     does not decode to what the header says, of which they know better what is wrong.
     """
     name = _CODECS.get(syntax)
-    if name is None or find_spec("imagecodecs") is None:
+    if name is None or not is_here():
         return None
+    if syntax == uid.JPEGExtended12Bit and stored <= 8:
+        return None  # Pillow's, as in any JPEG picture: another decoder could differ by a grey level
     if syntax in _JPEG_2000 and not stored <= (coded_precision(coded) or 0) <= allocated:
         return None
     import imagecodecs

@@ -14,7 +14,7 @@ from pydicom.pixels import pixel_array
 from pydicom.pixels.decoders.base import JPEGExtended12BitDecoder, JPEGLosslessSV1Decoder
 
 from cxredge.errors import FilmFailedError, FilmRefusedError, Refusal
-from cxredge.imaging import Preprocessing, dicom, read_film
+from cxredge.imaging import Preprocessing, dicom, read_film, unlocked
 from cxredge.imaging.dicom import read_dicom
 
 LOSSLESS = [
@@ -74,12 +74,27 @@ def test_eight_bit_jpeg_gives_nearly_the_film(
     assert off.mean() < 1
 
 
-def test_twelve_bit_jpeg_names_the_package_to_install(sample: Callable[[str], Path]) -> None:
-    if "pylibjpeg" in JPEGExtended12BitDecoder.available_plugins:
-        assert read_dicom(sample("JPGExtended.dcm")).pixels.shape == (1024, 256)
-        return
-    with pytest.raises(FilmFailedError, match="pip install pylibjpeg"):
-        read_dicom(sample("JPGExtended.dcm"))
+def test_twelve_bit_jpeg_is_read_with_the_extra_and_names_the_package_to_install_without(
+    write_dicom: Callable[..., Path], film12: NDArray[np.uint16], sample: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    window: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
+    film = write_dicom(film12, bits=12, syntax=uid.JPEGExtended12Bit, **window)
+    off = np.abs(read_dicom(film).pixels.astype(int) - read_dicom(write_dicom(film12, bits=12, **window)).pixels)
+    assert off.max() <= 8
+    assert off.mean() < 1
+    # Somebody else's, of a phantom in the middle of nothing.
+    phantom = read_dicom(sample("JPGExtended.dcm")).pixels
+    assert phantom.shape == (1024, 256)
+    assert phantom.std() > 20
+    coded = film.read_bytes()
+    film.write_bytes(coded[: len(coded) * 2 // 3])
+    with pytest.raises(FilmRefusedError):
+        read_dicom(film)
+    monkeypatch.setattr(unlocked, "find_spec", lambda _name: None)
+    if "pylibjpeg" not in JPEGExtended12BitDecoder.available_plugins:
+        with pytest.raises(FilmFailedError, match="pip install imagecodecs"):
+            read_dicom(sample("JPGExtended.dcm"))
 
 
 def test_missing_decoder_names_the_package_to_install(

@@ -197,6 +197,14 @@ def test_a_model_is_not_compared_on_validation_films_that_it_learned_from(table:
     compared(other, "test")
 
 
+def test_one_patient_cannot_both_train_and_validate(table: Path, tmp_path: Path) -> None:
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    same = [",".join((cells[0], "one" if cells[2] == "train" else cells[1], *cells[2:])) for cells in lines[1:]]
+    table.write_text("\n".join([",".join(lines[0]), *same]) + "\n")
+    with pytest.raises(DataError, match="sites: all 20 training films are of one patient"):
+        fit(SMALL, [table], tmp_path / "run", cache=tmp_path)
+
+
 def test_a_slip_in_the_name_of_a_source_is_found(table: Path, tmp_path: Path) -> None:
     slipped = SMALL.model_copy(update={"films_per_epoch": {"site": 4}})
     with pytest.raises(
