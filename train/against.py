@@ -13,7 +13,7 @@ from cxredge.train.judge import measurable
 from cxredge.train.scores import Scores, Tick, score
 from cxredge.train.sources import Films
 from cxredge.train.subject import RUN_RUNTIME, Subject
-from cxredge.train.tables import read_films
+from cxredge.train.tables import learned_from
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,7 @@ class Against:
 
 def check_unseen(other: Subject, data: Sequence[Path], films: Films) -> None:
     """Raise DataError when the other model was trained on some of these validation films: it would look better than it is."""
-    if other.splits_of is None:
-        return
-    held_out = read_films(data, "validation", splits_of=other.splits_of)
-    unseen = set(zip(held_out.sources.tolist(), held_out.names, strict=True))
-    given = zip(films.sources.tolist(), films.names, strict=True)
-    if seen := [name for source, name in given if (source, name) not in unseen]:
+    if other.splits_of is not None and (seen := learned_from(other.splits_of, data, films)):
         raise DataError(
             f"{other.name} was trained on {len(seen)} of these {len(films)} validation films ({seen[0]} first), so it cannot be"
             " compared on them; compare on --split test, or with a model of the same split_seed and validation_share"

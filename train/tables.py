@@ -41,6 +41,25 @@ def read_films(data: Sequence[Path], split: str, *, splits_of: Path | None = Non
     return films.split(split)
 
 
+def learned_from(where: Path, data: Sequence[Path], films: Films) -> list[str]:
+    """Names of those films that a run, or a bundle's network, was trained on. films: of the data sets.
+
+    Of sources that it does not know it has seen nothing. Raises DataError where it cannot be told, and the errors of `open_bundle`.
+    """
+    if (where / "splits.csv").is_file():
+        with (where / "splits.csv").open(newline="", encoding="utf-8") as lines:
+            seen = {(row["source"], row["file"]) for row in csv.DictReader(lines) if row["split"] == "train"}
+    else:
+        sources = list(open_bundle(where).manifest.training.films)
+        known = join([read_data(path, uncertain=_uncertain_of(where)) for path in data])
+        known = known.take(np.isin(known.sources, sources))
+        carved = _carved_as(known, where) if len(known) else known
+        trained = carved.take(carved.splits == "train")
+        seen = set(zip(trained.sources.tolist(), trained.names, strict=True))
+    given = zip(films.sources.tolist(), films.names, strict=True)
+    return [name for source, name in given if (source, name) in seen]
+
+
 def _uncertain_of(where: Path) -> Uncertain:
     """What CheXpert's uncertain labels stood for when a run, or a bundle's network, was trained: validation was carved by it."""
     if (where / "run.json").is_file():
@@ -161,7 +180,9 @@ def _carved_as(films: Films, where: Path) -> Films:
                 f"{where} was validated on {wanted} films of {source}, and of those given {found} would be carved: not the films it"
                 " was trained on, so which of them it knows cannot be told"
             )
-    if training.recipe.get("validation_sha256", validation_hash(films)) != validation_hash(films):
+    # The hash is of all its sources together; of some of them the counts alone tell.
+    whole = set(training.films) <= set(films.sources.tolist())
+    if whole and training.recipe.get("validation_sha256", validation_hash(films)) != validation_hash(films):
         raise DataError(
             f"{where} was validated on as many films, but on others than would be carved of those given: with other labels or films"
             " the split is another, so which of them it knows cannot be told"

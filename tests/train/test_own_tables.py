@@ -19,7 +19,7 @@ from cxredge.train.network import load_network
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import carve_validation, join
 from cxredge.train.subject import open_subject
-from cxredge.train.tables import read_films, read_table, validation_hash
+from cxredge.train.tables import learned_from, read_films, read_table, validation_hash
 from cxredge.train.validate import means_by_source, validation_auroc
 
 PICTURES = sorted((FILMS / "chestxray14" / "images").glob("*.jpg"))
@@ -195,6 +195,13 @@ def test_a_model_is_not_compared_on_validation_films_that_it_learned_from(table:
         compared(other, "validation")
     compared(one, "validation")
     compared(other, "test")
+    # A model of other data has seen none of these.
+    shipped = open_subject("chestxray14").bundle
+    assert shipped is not None
+    assert learned_from(shipped.folder, [table], read_table(table)) == []
+    assert len(learned_from(one, [table], read_table(table))) == 20 - len(
+        read_films([table], "validation", splits_of=one)
+    )
 
 
 def test_one_patient_cannot_both_train_and_validate(table: Path, tmp_path: Path) -> None:
