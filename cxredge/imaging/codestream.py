@@ -3,10 +3,12 @@
 import struct
 from dataclasses import dataclass
 
-_JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
+JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 # SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 of JPEG-LS (T.87).
 _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-_SCAN_HEADER = 0xDA
+_SCAN_HEADER, _SOF_LOSSLESS, _DHT = 0xDA, 0xC3, 0xC4
+# What may stand before the pixels (T.81 table B.1, T.87): frames, tables, restart interval, applications' own, comments.
+_HEADER_MARKERS = {*_FRAME_HEADERS, _DHT, 0xCC, _SCAN_HEADER, 0xDB, 0xDD, 0xDE, 0xDF, *range(0xE0, 0xF0), 0xF8, 0xFE}
 # JPEG and JPEG-LS end with EOI, JPEG 2000 with EOC: the same bytes, which coded pixels cannot hold. Padding may follow.
 _END, _END_WITHIN = b"\xff\xd9", 64
 # Markers of a JPEG 2000 stream (T.800 table A.2): coding style, the same of one component, start of data.
@@ -23,7 +25,7 @@ class Wavelet:
 
 def coded_size(frame: bytes) -> tuple[int, int] | None:
     """Rows and columns of a JPEG, JPEG-LS or JPEG 2000 stream; None where its header cannot be followed."""
-    if frame.startswith(_JPEG_START):
+    if frame.startswith(JPEG_START):
         return _jpeg_size(frame)
     # A JPEG 2000 stream may come wrapped in the boxes of a JP2 file.
     starts = frame.find(_JPEG_2000_START) + len(_JPEG_2000_START)
@@ -71,13 +73,42 @@ def wavelet_of(frame: bytes) -> Wavelet | None:
     return None
 
 
+def is_sound_jpeg(frame: bytes, *, allocated: int, components: int) -> bool:
+    """Whether every segment of a JPEG or JPEG-LS stream up to its pixels is one that a decoder can follow.
+
+    allocated: bits a sample that the file makes room for. GDCM's decoder ends the whole process at a precision that it does not know
+    and at segments out of place, so it must not see them.
+    """
+    at, kind = len(JPEG_START), 0
+    tables = False
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
+        marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # any number of them may fill the space before a marker
+            at += 1
+            continue
+        if marker not in _HEADER_MARKERS or length < 2 or at + 2 + length > len(frame):
+            return False
+        if marker == _SCAN_HEADER:
+            # Lossless JPEG has no tables but its own; of others a decoder may know the usual ones.
+            return bool(kind) and (tables or kind != _SOF_LOSSLESS)
+        if marker in _FRAME_HEADERS:
+            if kind or length < 8 or not (2 <= frame[at + 4] <= min(16, allocated) and frame[at + 9] == components):
+                return False
+            if length != 8 + 3 * components:
+                return False
+            kind = marker
+        tables |= marker == _DHT
+        at += 2 + length
+    return False
+
+
 def has_end(frame: bytes) -> bool:
     """Whether a JPEG, JPEG-LS or JPEG 2000 stream is complete to its end marker."""
     return _END in frame[-_END_WITHIN:]
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
-    at = len(_JPEG_START)
+    at = len(JPEG_START)
     while at + 9 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
         if marker in _FRAME_HEADERS:

@@ -129,6 +129,9 @@ def _shape(header: Dataset) -> _Shape:
         raise FilmRefusedError(Refusal.UNSUPPORTED, f"{allocated} bits a {'pixel' if samples == 1 else 'colour'}")
     if not 1 <= stored <= allocated:
         raise FilmRefusedError(Refusal.DAMAGED, f"{stored} bits stored in {allocated}")
+    # Before 2007 values might lie higher in their words than at the bottom (PS3.5 8.1.1, retired).
+    if integer_of(header, "HighBit", stored - 1) != stored - 1:
+        raise FilmRefusedError(Refusal.UNSUPPORTED, f"values of {stored} bits that do not end at bit {stored - 1}")
     signed = integer_of(header, "PixelRepresentation") == 1
     return _Shape(
         rows, columns, samples, allocated, stored, signed, photometric, integer_of(header, "PlanarConfiguration")
@@ -149,7 +152,11 @@ def _decode(source: DicomSource, shape: _Shape, at_least: int | None) -> tuple[N
         raise FilmRefusedError(Refusal.UNSUPPORTED, f"pixels coded as {uid_name(source.syntax)}") from None
     plugin = _plugin(source.syntax, shape, decoder.available_plugins) if decoder.is_encapsulated else ""
     lock = _ONE_AT_A_TIME if plugin in _HOLD_PYTHON else nullcontext()
-    frame = read_encapsulated(source, shape.rows, shape.columns) if plugin else read_native(source, shape.frame_bytes)
+    if plugin:
+        coded_as = {"allocated": shape.bits_allocated, "components": shape.samples}
+        frame = read_encapsulated(source, shape.rows, shape.columns, **coded_as)
+    else:
+        frame = read_native(source, shape.frame_bytes, shape.frame_bytes // shape.rows)
     options: dict[str, Any] = {
         "rows": shape.rows,
         "columns": shape.columns,

@@ -19,14 +19,14 @@ from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.tag import BaseTag, Tag
 
 from cxredge.errors import FilmRefusedError, Refusal
-from cxredge.imaging.codestream import coded_size, has_end
+from cxredge.imaging.codestream import JPEG_START, coded_size, has_end, is_sound_jpeg
 from cxredge.imaging.plane import MAX_PIXELS
 
 HEADER = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality"),
     *("PatientID", "PatientName", "PatientBirthDate", "AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"),
     *("PatientAge", "PatientSex", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
-    *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"),
+    *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
@@ -104,24 +104,30 @@ def open_dicom(path: Path, file: BinaryIO) -> DicomSource:
     if tag != _PIXEL_DATA:
         raise FilmRefusedError(Refusal.UNSUPPORTED, "grey values stored as floating-point numbers")
     syntax = meta.get("TransferSyntaxUID") or (uid.ExplicitVRLittleEndian if little_endian else uid.ExplicitVRBigEndian)
+    if not isinstance(syntax, str):
+        raise FilmRefusedError(Refusal.DAMAGED, "its header gives several transfer syntaxes")
     return DicomSource(header, uid.UID(syntax), stream, size, vr, length, little_endian)
 
 
-def read_native(source: DicomSource, expected: int) -> bytes:
-    """The `expected` bytes of an uncompressed frame, and the padding byte that makes them even.
+def read_native(source: DicomSource, expected: int, row: int) -> bytes:
+    """The `expected` bytes of an uncompressed frame, and the padding byte that makes them even. row: bytes of a row.
 
-    Raises FilmRefusedError when the file has fewer.
+    Raises FilmRefusedError when the file has fewer, or a row more that is no padding: then its size is not what the header says.
     """
     starts = source.stream.tell()
     if source.length == _UNDEFINED or source.length < expected:
         held = "an unknown number of" if source.length == _UNDEFINED else _bytes(source.length)
         raise FilmRefusedError(Refusal.DAMAGED, f"declares {held} pixel data, its size needs {_bytes(expected)}")
     _require(source, starts + source.length)
-    return source.stream.read(expected + expected % 2)
+    frame = source.stream.read(expected + expected % 2)
+    if source.length - expected >= max(row, 2) and any(source.stream.read(row)):
+        raise FilmRefusedError(Refusal.DAMAGED, "it holds more rows of pixels than its header says")
+    return frame
 
 
-def read_encapsulated(source: DicomSource, rows: int, columns: int) -> bytes:
-    """The compressed frame, its fragments joined (PS3.5 A.4).
+def read_encapsulated(source: DicomSource, rows: int, columns: int, *, allocated: int, components: int) -> bytes:
+    """The compressed frame, its fragments joined (PS3.5 A.4). allocated, components: bits a sample and samples a pixel, as the
+    header says.
 
     Raises FilmRefusedError when any of it is missing, or when it is a picture of another size than rows x columns.
     """
@@ -147,6 +153,8 @@ def read_encapsulated(source: DicomSource, rows: int, columns: int) -> bytes:
         # Decoders reserve memory for what the stream claims, and shuffle rows where the two disagree.
         if coded_size(frame) != (rows, columns):
             raise FilmRefusedError(Refusal.DAMAGED, "its compressed pixels are of another size than its header says")
+        if frame.startswith(JPEG_START) and not is_sound_jpeg(frame, allocated=allocated, components=components):
+            raise FilmRefusedError(Refusal.DAMAGED, "its compressed pixels begin with something no decoder knows")
     return frame
 
 
@@ -155,9 +163,12 @@ def syntax_name(syntax: uid.UID) -> str:
     return uid_name(syntax).partition(",")[0].partition(" (")[0]
 
 
-def uid_name(identifier: str | None) -> str:
+def uid_name(identifier: object) -> str:
     """What a UID stands for: 'CT Image Storage'; the UID where it is not registered; empty where it is none."""
-    name = str(uid.UID(identifier or "").name)
+    # A backslash makes a list of it.
+    if not isinstance(identifier, str):
+        return ""
+    name = str(uid.UID(identifier).name)
     # A UID of letters is none, and could be anybody's name.
     return name if name != identifier or re.fullmatch(r"[0-9.]{1,64}", name) else ""
 

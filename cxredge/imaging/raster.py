@@ -18,6 +18,7 @@ WHITE_IS_ZERO = 0
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 _GREY_MODES = ("1", "L", "LA", "La", "F", "I")
+_GREY_ALONE = ("1", "L", "F", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _COLOUR_SIDE = 128
 
 
@@ -71,6 +72,9 @@ def _load(picture: ImageFile.ImageFile, at_least: int) -> _Loaded:
         raise FilmRefusedError(Refusal.TOO_LARGE, f"{columns} x {rows} pixels")
     if (pages := getattr(picture, "n_frames", 1)) > 1:
         raise FilmRefusedError(Refusal.MULTI_FRAME, f"{pages} pages")
+    if picture.mode not in _GREY_ALONE and any(";16" in str(tile[3]) for tile in picture.tile):
+        # Pillow would hand over the upper eight bits, which of a film of 12 are hardly any.
+        raise FilmRefusedError(Refusal.UNSUPPORTED, "16 bits a colour")
     colour_jpeg = picture.format == "JPEG" and picture.mode != "L"
     if picture.format == "JPEG":
         picture.draft("L", (at_least, at_least))

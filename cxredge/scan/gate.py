@@ -36,7 +36,8 @@ def check(film: Film, atypicality: float | None, manifest: Manifest, far: Far) -
     Raises FilmFailedError when the engine gives no distance although the model has a gate.
     """
     _age(film, manifest)
-    if max(film.rows, film.columns) > LONGEST * min(film.rows, film.columns):
+    # The film proper, so with the shape of its pixels taken into account.
+    if max(film.box[2:]) > LONGEST * min(film.box[2:]):
         raise FilmRefusedError(Refusal.CROPPED, f"{film.columns} x {film.rows} pixels")
     gate = manifest.gate
     if gate is None:

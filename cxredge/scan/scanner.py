@@ -118,6 +118,10 @@ class Scanner:
             return self._unread(
                 name, Status.FAILED, "out_of_memory", "not enough memory to decode it", started
             ), Pictures()
+        except Exception as error:  # one file must not end the reading of all others, whatever is wrong with it
+            # Its message may quote the header, so its kind alone is told.
+            detail = f"it could not be read, for a reason that cxredge does not know ({type(error).__name__})"
+            return self._unread(name, Status.FAILED, "cannot_be_read_here", detail, started), Pictures()
         done = time.perf_counter()
         reading = self._reading(name, film, outputs, note, (decoded - started) * 1000, (done - decoded) * 1000)
         heat_maps = explain(film, outputs, reading, self.bundle.manifest) if heat_maps_too else None
