@@ -1,5 +1,6 @@
 """The command line: a table of verbs. A verb's stage is imported when that verb runs, so `scan` starts lean."""
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +81,10 @@ LAB_LIBRARIES = {"torch", "torchvision", "safetensors", "onnx", "onnxscript", "m
 
 def main() -> None:
     """Entry point of `cxredge`. Exit code 0: done; 1: done, but some films failed; 2: could not run."""
+    # A console of another code page must not end a scan over a film's name.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         build(asked)()

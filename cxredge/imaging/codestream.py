@@ -76,8 +76,8 @@ def wavelet_of(frame: bytes) -> Wavelet | None:
 def is_sound_jpeg(frame: bytes, *, allocated: int, components: int) -> bool:
     """Whether every segment of a JPEG or JPEG-LS stream up to its pixels is one that a decoder can follow.
 
-    allocated: bits a sample that the file makes room for. GDCM's decoder ends the whole process at a precision that it does not know
-    and at segments out of place, so it must not see them.
+    allocated: bits a sample that the file makes room for. GDCM's decoder ends the whole process at a precision that it does not
+    know and at segments out of place, so it must not see them.
     """
     at, kind = len(JPEG_START), 0
     tables = False

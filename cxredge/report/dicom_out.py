@@ -4,6 +4,7 @@ These files carry the patient's identity as the film does: a PACS could not file
 or error does.
 """
 
+import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
@@ -53,7 +54,9 @@ class DicomWriter:
             if reading.status is not Status.OK:
                 continue
             key = (path, *_fingerprint(path), reading.digest, reading.priority)
-            done[key] = reason, names = self._done.get(key) or self._film(path, reading, pictures)
+            # A watch goes on showing a film whose file was moved away, and so what was written of it.
+            known = self._done.get(key) or (self._of_gone(path, reading) if len(key) == 3 else None)
+            done[key] = reason, names = known or self._film(path, reading, pictures)
             if reason:
                 counts[reason] += 1
             kept.update(names)
@@ -64,6 +67,12 @@ class DicomWriter:
                     old.unlink()
         kinds = [name[:2] for name in kept]
         return DicomOut(kinds.count("sr"), kinds.count("sc"), **counts)
+
+    def _of_gone(self, path: Path, reading: Reading) -> tuple[str, list[str]] | None:
+        """What was written of a film when its file was still there; of another path only where no second one could be meant."""
+        alike = {key: said for key, said in self._done.items() if key[-2:] == (reading.digest, reading.priority)}
+        own = [said for key, said in alike.items() if key[0] == path]
+        return own[0] if own else next(iter(alike.values())) if len(alike) == 1 else None
 
     def _film(self, path: Path, reading: Reading, pictures: Callable[[str], Pictures]) -> tuple[str, list[str]]:
         """The reason why a film is left out, or "", and the names of its files. Raises OutputError."""
@@ -86,7 +95,9 @@ class DicomWriter:
         from cxredge.report.dicom_sr import structured_report
 
         source, manifest = read_source(path), self._manifest
-        made_of = (source.SOPInstanceUID, self._read_with, reading.digest, reading.priority)
+        # Whose film it is, too: a corrected patient must not find the wrong one's report again.
+        whose = hashlib.sha256(source.to_json().encode()).hexdigest()
+        made_of = (source.SOPInstanceUID, whose, self._read_with, reading.digest, reading.priority)
         uid = derived_uid("sr", *made_of)
         names = [f"sr-{uid}.dcm"]
         if not (self._folder / names[0]).is_file():

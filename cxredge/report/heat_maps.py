@@ -61,7 +61,10 @@ class Gallery:
 
 def file_name(film: str, content: bytes) -> str:
     """A name that tells the film and leaves no folder, whatever the film is called."""
-    readable = re.sub(r"[^\w.-]+", "_", PurePosixPath(film).name)[:80].strip(".") or "film"
+    # File systems count bytes, and letters of some scripts take three.
+    readable = (
+        re.sub(r"[^\w.-]+", "_", PurePosixPath(film).name).encode()[:80].decode(errors="ignore").strip(".") or "film"
+    )
     return f"{readable}-{hashlib.sha256(film.encode(errors='backslashreplace') + content).hexdigest()[:12]}.svg"
 
 

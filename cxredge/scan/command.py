@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -162,14 +163,16 @@ def _watch(paths: list[Path], output: Path, options: Options, tick: Tick | None,
 
     def told(summary: Summary, _unread: list[Reading]) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in summary.priorities.items())
-        screen.print(f"{summary.films} films: {counts}. {output / 'report.html'}", highlight=False, soft_wrap=True)
+        said = f"{summary.films} films: {counts}. {output / 'report.html'}"
+        screen.print(said, markup=False, highlight=False, soft_wrap=True)
         if summary.ages and summary.ages.note:
             screen.print(f"{summary.ages.note}.", markup=False, highlight=False, soft_wrap=True)
 
     # What stops a service stops it as Ctrl-C does.
     signal.signal(signal.SIGTERM, interrupted)
     with Run(paths, output, **options) as run:
-        screen.print(f"Watching {', '.join(map(str, paths))}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
+        said = f"Watching {', '.join(map(str, paths))}; Ctrl-C ends it."
+        screen.print(said, markup=False, highlight=False, soft_wrap=True)
         watch(run, paths, batch=told, tick=tick)
     screen.print("Stopped watching; the results are written.")
 
@@ -221,7 +224,7 @@ def show(summary: Summary, unread: list[Reading], output: Path, console: Console
         )
     console.print(facts)
     console.print(
-        f"\nOpen [bold]{output / 'report.html'}[/bold]. Research use; not a medical device.",
+        f"\nOpen [bold]{escape(str(output / 'report.html'))}[/bold]. Research use; not a medical device.",
         highlight=False,
         soft_wrap=True,
     )

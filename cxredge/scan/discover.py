@@ -1,6 +1,7 @@
 """Which files a scan is about: all of them, so that no film is lost because of its name."""
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ def discover(roots: Sequence[Path], *, leave_out: Sequence[Path] = ()) -> list[F
     found: dict[Path, Found] = {}
     real_roots, entered = [_real(root) for root in roots], set[Path]()
     for root in roots:
-        if root.is_dir():
+        if _is_folder(root):
             for path in _walk(root, real_roots, entered):
                 real = _real(path)
                 if out.isdisjoint((real, *real.parents)):
@@ -45,9 +46,22 @@ def discover(roots: Sequence[Path], *, leave_out: Sequence[Path] = ()) -> list[F
     return list(found.values())
 
 
+def _is_folder(root: Path) -> bool:
+    """Raises DataError where that cannot be told, as on a share that has gone offline."""
+    try:
+        return root.is_dir()
+    except OSError as error:
+        raise DataError(f"{root}: cannot be looked at ({error.strerror or error})") from None
+
+
 def printable(name: str) -> str:
-    """A file name as text that can be stored and shown, whatever bytes the file system holds."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file name as text that can be stored and shown, whatever bytes the file system holds; another one for every name.
+
+    Control characters, which terminals obey and XML forbids, are written as \\x1b.
+    """
+    # Doubled, so that no name is another's escaped form.
+    text = os.fsencode(name).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" else c for c in text)
 
 
 def _key(path: Path) -> Path:

@@ -1,13 +1,15 @@
 """The run's memory: what was read, with which model, so that a second run goes on where the first stopped."""
 
 import base64
+import hashlib
 import json
 import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from types import TracebackType
 
 from cxredge.errors import OutputError
@@ -18,22 +20,24 @@ from cxredge.scan.scanner import Pictures
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS readings (
-    path TEXT NOT NULL, read_with TEXT NOT NULL, size INTEGER, modified_ns INTEGER,
+    path TEXT NOT NULL, read_with TEXT NOT NULL, size INTEGER, modified_ns INTEGER, ends BLOB,
     status TEXT NOT NULL, reading TEXT NOT NULL, thumbnail BLOB, heat_maps TEXT, names_patient INTEGER NOT NULL,
     PRIMARY KEY (path, read_with)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS secrets (salt BLOB NOT NULL);
 """
 # Raised when the columns or a reading's fields change; an older journal is begun anew.
-_VERSION = 4
+_VERSION = 5
+# Of either end of a file: a header names study and patient in its first kilobytes.
+_END_BYTES = 16_384
 # A power cut costs at most this much work; a commit a film would cost more than the inference.
 COMMIT_SECONDS = 0.5
 # Another scan may be about to end.
 _WAIT_SECONDS = 2.0
 
 
-# Size and time of last change; None each where the file cannot be looked at.
-Looks = tuple[int | None, int | None]
+# Size, time of last change, and a hash of both ends; None each where the file cannot be looked at.
+Looks = tuple[int | None, int | None, bytes | None]
 
 
 class Journal:
@@ -120,12 +124,12 @@ class Journal:
 
         heat_maps_too: a reading of a flagged film whose maps were not asked for then does not count.
         """
-        size, modified = fingerprint(film.path)
+        size, modified, ends = fingerprint(film.path)
         with self._said():
             row = self._db.execute(
                 "SELECT heat_maps IS NULL AND thumbnail IS NOT NULL, reading FROM readings WHERE path=? AND read_with=?"
-                " AND size IS ? AND modified_ns IS ? AND status != ?",
-                (_path(film), self.read_with, size, modified, Status.FAILED.value),
+                " AND size IS ? AND modified_ns IS ? AND ends IS ? AND status != ?",
+                (_path(film), self.read_with, size, modified, ends, Status.FAILED.value),
             ).fetchone()
         if row is None:
             return False
@@ -133,13 +137,13 @@ class Journal:
 
     def add(self, film: Found, reading: Reading, pictures: Pictures, looks: Looks) -> None:
         """Remember a reading; committed every half second and at the end. looks: the file's when its reading began."""
-        size, modified = looks
+        size, modified, ends = looks
         row = (
-            _path(film), self.read_with, size, modified, reading.status.value, json.dumps(vars(reading)),
+            _path(film), self.read_with, size, modified, ends, reading.status.value, json.dumps(vars(reading)),
             pictures.thumbnail, _stored(pictures.heat_maps), bool(reading.patient_id or reading.patient_name),
         )  # fmt: skip
         with self._said():
-            self._db.execute("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
@@ -164,6 +168,16 @@ class Journal:
                 "SELECT thumbnail, heat_maps FROM readings WHERE path=? AND read_with=?", (_path(film), self.read_with)
             ).fetchone()
         return Pictures(row[0], _loaded(row[1])) if row else Pictures()
+
+    def set_aside(self, film: Found, name: str) -> Found:
+        """Keep the reading of a film whose file another one has taken the place of, under a name of its own."""
+        aside = Found(name, film.path.with_name(PurePosixPath(name).name))
+        with self._said():
+            self._db.execute(
+                "UPDATE OR REPLACE readings SET path=? WHERE path=? AND read_with=?",
+                (_path(aside), _path(film), self.read_with),
+            )
+        return aside
 
     def forget_patients(self) -> None:
         """Drop every reading that carries a patient's name or number, of whatever model."""
@@ -191,12 +205,31 @@ class Journal:
 
 
 def fingerprint(path: Path) -> Looks:
-    """Size and time of last change; another one is another film."""
+    """What tells a file from another one that lay there before.
+
+    Its ends too: uncompressed films of one machine are of one size, and cameras whose clock stands still, or archives, give all of
+    them one time.
+    """
     try:
-        stat = path.stat()
+        size, modified = stamp(path)
+        if size is None:
+            return None, None, None
+        with path.open("rb") as file:
+            head = file.read(_END_BYTES)
+            file.seek(max(0, size - _END_BYTES))
+            return size, modified, hashlib.blake2b(head + file.read(_END_BYTES), digest_size=16).digest()
+    except OSError:
+        return *stamp(path), None
+
+
+def stamp(path: Path) -> tuple[int | None, int | None]:
+    """Size and time of last change, without opening the file."""
+    try:
+        said = path.stat()
     except OSError:
         return None, None
-    return stat.st_size, stat.st_mtime_ns
+    # A pipe must not be opened: nobody may be at its other end.
+    return (said.st_size, said.st_mtime_ns) if S_ISREG(said.st_mode) else (None, None)
 
 
 def _path(film: Found) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -32,12 +32,21 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
             f" found: {', '.join(columns)}"
         )
     labels: dict[str, list[float]] = {}
-    for number, row in enumerate(lines, start=2):
-        name = row["file"].strip().replace("\\", "/")
+    for number, row in enumerate(_rows(lines, table), start=2):
+        name = (row["file"] or "").strip().replace("\\", "/")
+        if not name:
+            raise LabelsError(f"{table}, line {number}: names no file")
         if name in labels:
             raise LabelsError(f"{table}, line {number}: {name} stands there twice")
         labels[name] = [_value(row.get(finding), table, number, finding) for finding in findings]
     return labels
+
+
+def _rows(lines: "csv.DictReader[str]", table: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from lines
+    except csv.Error as error:
+        raise LabelsError(f"{table}, line {lines.line_num}: cannot be read as a table ({error})") from None
 
 
 def _value(text: str | None, table: Path, number: int, finding: str) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from cxredge import __version__
 from cxredge.bundle import open_bundle
 from cxredge.devices import peak_rss_mb, this_machine
-from cxredge.errors import DataError
+from cxredge.errors import DataError, Refusal
 from cxredge.report.files import drop_unfinished
 from cxredge.report.tables import csv_table, json_table, write_summary
 from cxredge.scan.ahead import read_ahead
@@ -20,7 +20,7 @@ from cxredge.scan.discover import Found, discover
 from cxredge.scan.journal import Journal, Looks, fingerprint
 from cxredge.scan.labels import judge, match, read_labels
 from cxredge.scan.memory import give_back_freed_memory
-from cxredge.scan.reading import Reading
+from cxredge.scan.reading import Reading, Status
 from cxredge.scan.scanner import Pictures, Scanner
 from cxredge.scan.summarise import Clock, summarise
 from cxredge.scan.summary import LabelledFinding, Summary
@@ -64,6 +64,17 @@ def scan(
         return run.update(films, tick=tick)
 
 
+# Refusals of a file that is all there, whatever is in it.
+_OF_WHOLE_FILES = {
+    refusal.code for refusal in Refusal if refusal not in {Refusal.EMPTY, Refusal.ENDS_EARLY, Refusal.DAMAGED}
+}
+# What a scan puts into its output folder.
+WRITTEN = (
+    *("journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm", "results.csv", "results.json", "summary.json"),
+    *("report.html", "thumbnails", "heatmaps", "dicom"),
+)
+
+
 class Run:
     """An output folder held open for a scan: results.csv, results.json, summary.json, report.html and journal.sqlite.
 
@@ -99,6 +110,7 @@ class Run:
             require_highdicom()
         self._roots, self._output, self._labels = roots, output, labels
         self._explain = explain
+        self._read_here: set[Path] = set()
         self._dicom_out: DicomWriter | None = None
         self._workers = workers or this_machine().cores
         bundle = open_bundle(model, trust=trust)
@@ -136,7 +148,10 @@ class Run:
 
     def films(self) -> list[Found]:
         """Every file below the roots, without what this run writes. Raises DataError for a missing root."""
-        return discover(self._roots, leave_out=[self._output, *([self._labels] if self._labels else [])])
+        # Films below the output folder itself are films; what is written there is not.
+        around = any(Path(root).resolve().is_relative_to(self._output.resolve()) for root in self._roots)
+        ours = [self._output / name for name in WRITTEN] if around else [self._output]
+        return discover(self._roots, leave_out=[*ours, *([self._labels] if self._labels else [])])
 
     def known(self, film: Found) -> bool:
         """Whether a film, as it lies there now, has been read."""
@@ -153,18 +168,40 @@ class Run:
 
         unread: which of them to read, where the caller knows. Returns the summary and the first few films without a score.
         """
-        started, clock = datetime.now().astimezone(), Clock()
+        started = datetime.now().astimezone()
         if unread is None:
             unread = [film for film in films if not self.known(film)]
-        begin = time.perf_counter()
+        return self.write(films, started=started, clock=self.read(unread, of=len(films), tick=tick))
+
+    def read(self, unread: Sequence[Found], *, of: int, tick: Tick | None = None) -> Clock:
+        """Read these films into the journal. of: how many the run has in all, for `tick`."""
+        clock, begin = Clock(), time.perf_counter()
         for film, (looks, reading, pictures, whole_ms) in read_ahead(self._read, unread, self._workers):
             self._journal.add(film, reading, pictures, looks)
+            self._read_here.add(film.path)
             clock.add(reading, whole_ms)
             if tick is not None:
-                tick(len(films) - len(unread) + clock.films, len(films))
+                tick(of - len(unread) + clock.films, of)
         clock.seconds = time.perf_counter() - begin
         self._journal.commit()
-        return self.write(films, started=started, clock=clock)
+        return clock
+
+    def set_aside(self, film: Found, when: datetime) -> Found | None:
+        """Give the reading of what lay under a film's name a name of its own, before the film itself is read; None where that was
+        no whole film, such as the beginning of this one."""
+        before = self._journal.reading(film)
+        whole = before is not None and (before.status is Status.OK or before.reason in _OF_WHOLE_FILES)
+        if before is None or not whole:
+            return None
+        aside = self._journal.set_aside(film, f"{film.name} (before {when:%H:%M:%S})")
+        self._read_here.add(aside.path)
+        return aside
+
+    def shows_the_same(self, one: Found, other: Found) -> bool:
+        """Whether two films were read and are the same picture, of the same patient."""
+        first, second = self._journal.reading(one), self._journal.reading(other)
+        told = first is not None and second is not None and bool(first.digest)
+        return told and (first.digest, first.patient) == (second.digest, second.patient)  # type: ignore[union-attr]
 
     def write(self, films: Sequence[Found], *, started: datetime, clock: Clock) -> tuple[Summary, list[Reading]]:
         """Write the results of films that have all been read; each file takes the place of the old one only when whole."""
@@ -173,7 +210,8 @@ class Run:
         if self._labels:
             labelled = match(read_labels(self._labels, names), [film.name for film in films])
             judged = judge(worklist, labelled, self._manifest)
-        summary = summarise(self._scanner, self._roots, started, worklist.counts, clock, judged)
+        earlier = sum(film.path not in self._read_here for film in films)
+        summary = summarise(self._scanner, self._roots, started, worklist.counts, clock, judged, resumed=earlier)
         with (
             csv_table(self._output / "results.csv", names, with_patients=self._scanner.with_patient_ids) as add_row,
             json_table(self._output / "results.json", summary) as add_line,

@@ -41,8 +41,10 @@ def summarise(
     counts: Counts,
     clock: Clock,
     labels: tuple[LabelledFinding, ...],
+    *,
+    resumed: int,
 ) -> Summary:
-    """counts: of the whole run. clock: of the films read in this very run."""
+    """counts: of the whole run. clock: of the films read just now. resumed: films that an earlier run read."""
     manifest, bundle = scanner.bundle.manifest, scanner.bundle
     scored, ages = counts.statuses[Status.OK], manifest.population_ages
     return Summary(
@@ -52,7 +54,7 @@ def summarise(
         ok=scored,
         refused=counts.statuses[Status.REFUSED],
         failed=counts.statuses[Status.FAILED],
-        resumed=counts.films - clock.films,
+        resumed=resumed,
         priorities={priority.value: counts.priorities[priority] for priority in Priority},
         reasons=dict(counts.reasons),
         decode=Latency.of(clock.decode),

@@ -9,7 +9,7 @@ from threading import Event
 
 from cxredge.errors import DataError
 from cxredge.scan.discover import Found
-from cxredge.scan.journal import fingerprint
+from cxredge.scan.journal import stamp
 from cxredge.scan.reading import Reading
 from cxredge.scan.run import Run, Tick
 from cxredge.scan.summarise import Clock
@@ -51,7 +51,7 @@ class Arrivals:
         """Of these files, those that have not changed since a look at least `settled` seconds ago. now: monotonic seconds."""
         found = []
         for film in films:
-            looks = fingerprint(film.path)
+            looks = stamp(film.path)
             before, since = self._seen.get(film.path, (None, now))
             if before != looks:
                 since = now
@@ -83,16 +83,20 @@ def watch(
             with suppress(DataError):
                 films = run.films()
             whole = arrivals.whole(films, time.monotonic())
-            new = {film.path: film for film in whole if shown.get(film.path) != fingerprint(film.path)}
+            new = {film.path: film for film in whole if shown.get(film.path) != stamp(film.path)}
             if new:
-                looks = {path: fingerprint(path) for path in new}
-                kept |= new
+                looks = {path: stamp(path) for path in new}
+                started = datetime.now().astimezone()
+                unread = [film for film in new.values() if not run.known(film)]
+                # Machines use a name again once the folder was emptied: what lay there before is another patient's film.
+                aside = {film.path: run.set_aside(film, started) for film in unread if film.path in kept}
+                kept |= new | {old.path: old for old in aside.values() if old}
                 stale = True
-                batch(
-                    *run.update(
-                        [*kept.values()], unread=[film for film in new.values() if not run.known(film)], tick=tick
-                    )
-                )
+                clock = run.read(unread, of=len(kept), tick=tick)
+                for path, old in aside.items():
+                    if old and run.shows_the_same(old, new[path]):
+                        del kept[old.path]
+                batch(*run.write([*kept.values()], started=started, clock=clock))
                 shown |= looks
                 stale = False
             wake(arrivals.settled / 2 if len(whole) < len(films) else LOOK_AGAIN_SECONDS)

@@ -55,18 +55,22 @@ class Worklist(Sequence[Reading]):
         self._by_name = {film.name: film for film in films}
         self._findings = {finding.name: finding for finding in manifest.findings}
         self._twins: dict[int, int] = {}
-        firsts: dict[str, tuple[int, str]] = {}
+        firsts: dict[str, int] = {}
+        # The first copy that says whose it is: one that does not would hide that others contradict each other.
+        named: dict[str, tuple[int, str]] = {}
         places: list[_Place] = []
         for number, film in enumerate(films):
             reading = self._stored(film)
             if reading.digest and reading.status is Status.OK:
-                first, patient = firsts.setdefault(reading.digest, (number, reading.patient))
+                first = firsts.setdefault(reading.digest, number)
                 if first != number:
                     self._twins[number] = first
+                if reading.patient:
+                    other, patient = named.setdefault(reading.digest, (number, reading.patient))
                     if _mixed_up(patient, reading.patient):
                         # Which of the two is right is not known, so both say so.
-                        self._twins.setdefault(first, number)
-                        places[first] = self._place(first)
+                        self._twins[number], self._twins[other] = other, number
+                        places[other] = self._place(other)
             places.append(self._place(number, reading))
         places.sort()
         self._order = [place.number for place in places]
