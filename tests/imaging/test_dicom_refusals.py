@@ -2,17 +2,19 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from house import EXAMPLES
 from numpy.typing import NDArray
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from cxredge.errors import FilmRefusedError, Refusal
-from cxredge.imaging import Preprocessing, read_film
+from cxredge.imaging import Preprocessing, read_film, unlocked
 from cxredge.imaging.dicom import read_dicom
 
 WriteDicom = Callable[..., Path]
@@ -228,3 +230,54 @@ def test_oddities_of_a_header_warn_nobody(
     warnings.simplefilter("always")
     read_dicom(path)
     assert not recwarn.list
+
+
+LOSSLESS_FILM = EXAMPLES / "chest-cr.dcm"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(4, 17), (4, 32), (4, 128), (4, 255), (4, 1), (9, 3), (1, 0x10), (3, 200)],
+    ids=["17 bits", "32 bits", "128 bits", "255 bits", "1 bit", "three colours", "no marker", "a segment too long"],
+)
+@pytest.mark.parametrize("extra", ["with", "without"])
+def test_a_stream_that_would_end_the_process_never_reaches_its_decoder(
+    tmp_path: Path, place: int, value: int, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if extra == "without":
+        monkeypatch.setattr(unlocked, "find_spec", lambda _name: None)
+    coded = bytearray(LOSSLESS_FILM.read_bytes())
+    coded[coded.find(b"\xff\xc3") + place] = value
+    (tmp_path / "film.dcm").write_bytes(coded)
+    with pytest.raises(FilmRefusedError) as refused:
+        read_dicom(tmp_path / "film.dcm")
+    assert refused.value.reason is Refusal.DAMAGED
+
+
+@pytest.mark.parametrize("place", [b"1.2.840.10008.1.2.4.70", b"1.2.840.10008.5.1.4.1.1.1\0"])
+def test_a_backslash_in_an_identifier_ends_nothing(tmp_path: Path, place: bytes) -> None:
+    said = LOSSLESS_FILM.read_bytes()
+    assert place in said
+    (tmp_path / "film.dcm").write_bytes(said.replace(place, place[:4] + b"\\" + place[5:]))
+    with suppress(FilmRefusedError):
+        assert read_dicom(tmp_path / "film.dcm").tags.get("sop_class", "") == ""
+
+
+def test_rows_that_the_header_does_not_tell_of_are_no_padding(
+    write_dicom: Callable[..., Path], film8: NDArray[np.uint8]
+) -> None:
+    film = dcmread(path := write_dicom(film8))
+    film.PixelData += bytes(2 * film8.shape[1])
+    film.save_as(path)
+    assert read_dicom(path).pixels.shape == film8.shape
+    film.Rows -= 40
+    film.save_as(path)
+    with pytest.raises(FilmRefusedError, match="more rows of pixels than its header says"):
+        read_dicom(path)
+
+
+def test_values_that_lie_high_in_their_words_are_refused(
+    write_dicom: Callable[..., Path], film12: NDArray[np.uint16]
+) -> None:
+    with pytest.raises(FilmRefusedError, match="12 bits that do not end at bit 11"):
+        read_dicom(write_dicom(film12 << 4, bits=12, HighBit=15))

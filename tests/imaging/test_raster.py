@@ -4,14 +4,17 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+from house import EXAMPLES
 from numpy.typing import NDArray
 from PIL import Image
 
 from cxredge.errors import FilmRefusedError, Refusal
 from cxredge.imaging import Preprocessing, read_film
 from cxredge.imaging.preprocess import decode
+from cxredge.imaging.raster import read_raster
 
 AT_LEAST = 448
 SaveFilm = Callable[..., Path]
@@ -188,3 +191,15 @@ def test_a_coloured_mark_on_a_film_does_not_refuse_it(tmp_path: Path, film8: NDA
     marked.paste((255, 230, 0), (5, 5, 60, 40))
     marked.save(tmp_path / "marked.png")
     read_film(tmp_path / "marked.png", Preprocessing())
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("rgb", "png"), ("grey and alpha", "png"), ("rgb", "tiff")])
+def test_deep_colour_is_refused_rather_than_cut_to_eight_bits(tmp_path: Path, mode: str, suffix: str) -> None:
+    grey = np.asarray(Image.open(EXAMPLES / "00028351_000.jpg").convert("L")).astype(np.uint16) * 64
+    deep = np.stack([grey] * 3, axis=-1) if mode == "rgb" else np.stack([grey, np.full_like(grey, 65535)], axis=-1)
+    coded = imagecodecs.png_encode(deep) if suffix == "png" else imagecodecs.tiff_encode(deep, photometric="rgb")
+    (tmp_path / f"film.{suffix}").write_bytes(coded)
+    with pytest.raises(FilmRefusedError, match="16 bits a colour"):
+        read_raster(tmp_path / f"film.{suffix}", at_least=448)
+    (tmp_path / "grey.png").write_bytes(imagecodecs.png_encode(grey))
+    assert read_raster(tmp_path / "grey.png", at_least=448).pixels.shape == grey.shape

@@ -20,7 +20,8 @@ from pydicom.dataset import Dataset
 from cxredge.bundle import Bundle
 from cxredge.errors import RuntimeMissingError
 from cxredge.imaging.dicom_identity import silent
-from cxredge.report.dicom_out import require_highdicom
+from cxredge.report.dicom_out import DicomWriter, require_highdicom
+from cxredge.scan.scanner import Scanner
 
 CANARY = "ZZTOP^CANARY"
 GREEK = "Παπαδοπούλου^Ελένη"
@@ -249,3 +250,28 @@ def test_missing_extra_is_said_before_any_film_is_read(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(RuntimeMissingError, match=r"pip install \"cxredge\[dicom-out\]\""):
         require_highdicom()
+
+
+def test_a_corrected_patient_gets_a_report_of_their_own(cli: Cli) -> None:
+    film = cli.folder / "films" / "film.dcm"
+    film.parent.mkdir()
+    dataset = dcmread(EXAMPLES / "chest-cr.dcm")
+    for patient in ("WRONG^ANNA", "RIGHT^BERTA"):
+        dataset.PatientName = patient
+        dataset.save_as(film)
+        assert cli("scan", film.parent, "--output", "out", "--dicom-out").returncode == 0
+        (report,) = (cli.folder / "out" / "dicom").glob("sr-*.dcm")
+        assert str(dcmread(report).PatientName) == patient
+
+
+def test_what_was_written_of_a_film_stays_when_its_file_is_moved_away(bundle: Bundle, tmp_path: Path) -> None:
+    film = Path(shutil.copy(EXAMPLES / "chest-cr.dcm", tmp_path))
+    with Scanner(bundle) as scanner:
+        reading, pictures = scanner.read_with_pictures(film)
+    writer = DicomWriter(tmp_path / "out", bundle.manifest, read_with="test")
+    first = writer.write([(film, reading)], lambda _name: pictures)
+    film.unlink()
+    assert writer.write([(film, reading)], lambda _name: pictures) == first
+    # Set aside under another name it is still the one film of this picture.
+    assert writer.write([(film.with_name("aside"), reading)], lambda _name: pictures) == first
+    assert len(list((tmp_path / "out" / "dicom").glob("sr-*.dcm"))) == first.reports == 1

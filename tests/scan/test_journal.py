@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydicom
 import pytest
 from house import EXAMPLES, Cli, rows_of, without_times
 
@@ -189,3 +190,16 @@ def test_a_read_only_disk_says_so(cli: Cli, small_disk: Path) -> None:
     assert run.returncode == 2
     assert "results cannot be written" in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
+
+
+def test_films_of_one_name_size_and_time_are_told_apart(cli: Cli, tmp_path: Path) -> None:
+    film = tmp_path / "films" / "IM1.dcm"
+    film.parent.mkdir()
+    dataset = pydicom.dcmread(EXAMPLES / "00009683_000.dcm")
+    for patient in ("1001", "1002"):
+        dataset.PatientID = patient
+        dataset.save_as(film)
+        os.utime(film, (315532800, 315532800))
+        assert cli("scan", film.parent, "--output", "out", "--with-patient-ids").returncode == 0
+        (row,) = rows_of(tmp_path / "out")
+        assert row["patient_id"] == patient

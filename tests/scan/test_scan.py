@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,46 @@ def test_version(cli: Cli) -> None:
     from cxredge import __version__
 
     assert cli("--version").stdout.strip() == f"cxredge {__version__}"
+
+
+def test_films_below_the_output_folder_are_read_and_what_is_written_there_is_not(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    shutil.copyfile(EXAMPLES / "00028351_000.jpg", tmp_path / "films" / "film.jpg")
+    for _ in range(2):
+        run = cli("scan", "films", "-o", ".")
+        assert run.returncode == 0, run.stderr
+        assert [row["file"] for row in rows_of(tmp_path)] == ["film.jpg"]
+    # The other way round too.
+    assert cli("scan", ".", "-o", "films").returncode == 0
+    assert {row["file"] for row in rows_of(tmp_path / "films")} >= {"report.html"}
+
+
+def test_pipes_brackets_and_narrow_consoles_stop_nothing(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    shutil.copyfile(EXAMPLES / "00028351_000.jpg", tmp_path / "films" / f"{'片' * 75}.jpg")
+    (tmp_path / "films" / "плёнка.txt").write_text("no film")
+    os.mkfifo(tmp_path / "films" / "pipe.dcm")
+    run = subprocess.run(
+        cli.command("scan", "films", "-o", "out[/x]"), cwd=tmp_path, check=False, capture_output=True, timeout=120,
+        env=cli.environment | {"PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert b"Open out[/x]/report.html" in run.stdout
+    assert {row["file"]: row["status"] for row in rows_of(tmp_path / "out[" / "x]")} == {
+        f"{'片' * 75}.jpg": "ok", "плёнка.txt": "refused", "pipe.dcm": "refused",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("Effusion,file\n1,00028351_000.jpg\n1\n", "line 3: names no file"),
+        (f"file,Effusion\n{'x' * 200_000},1\n", "cannot be read as a table"),
+    ],
+)
+def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path: Path, table: str, says: str) -> None:
+    (tmp_path / "labels.csv").write_text(table)
+    run = cli("scan", EXAMPLES, "--labels", "labels.csv")
+    assert run.returncode == 2
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr

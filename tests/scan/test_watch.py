@@ -1,17 +1,27 @@
 """`--watch`: films are read as they arrive, whole ones only, and stopping it leaves the results written."""
 
+import errno
+import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from house import EXAMPLES, Cli, rows_of
 
-from cxredge.scan.discover import Found
+from cxredge.bundle import Bundle
+from cxredge.errors import DataError
+from cxredge.scan.discover import Found, discover
+from cxredge.scan.reading import Reading
+from cxredge.scan.run import Run
+from cxredge.scan.summary import Summary
 from cxredge.scan.watch import Arrivals, on_network
+from cxredge.scan.watch import watch as run_watch
 
 FILM, OTHER = EXAMPLES / "00028351_000.jpg", EXAMPLES / "00003400_003.jpg"
 Watcher = Callable[..., "subprocess.Popen[str]"]
@@ -122,3 +132,40 @@ def test_network_shares_are_known_by_their_mount(tmp_path: Path, folder: str, ne
         "/dev/sda1 / ext4 rw 0 0\nserver:/x /mnt/share nfs4 rw 0 0\n//server/y /mnt/share\\0402 cifs rw 0 0\n"
     )
     assert on_network(Path(folder), mounts) is network
+
+
+def test_a_film_under_a_used_name_takes_nobodys_place(bundle: Bundle, tmp_path: Path) -> None:
+    films, stop, seen = tmp_path / "films", Event(), list[dict[str, str]]()
+    films.mkdir()
+    shutil.copyfile(FILM, films / "IM1.jpg")
+
+    def batch(summary: Summary, _unread: list[Reading]) -> None:
+        seen.append({row["file"]: row["model_sha256"] + row["p_Effusion"] for row in rows_of(tmp_path / "out")})
+        assert summary.resumed == 0
+        if len(seen) == 1:
+            (films / "IM1.jpg").unlink()
+            shutil.copyfile(OTHER, films / "IM1.jpg")
+        elif len(seen) == 2:
+            # Touched, and still the same film.
+            os.utime(films / "IM1.jpg", (1, 1))
+        else:
+            stop.set()
+
+    with Run([films], tmp_path / "out", model=str(bundle.folder)) as run:
+        run_watch(run, [films], batch=batch, stop=stop)
+    first, second, third = seen
+    assert list(first) == ["IM1.jpg"]
+    assert len(second) == 2
+    (aside,) = set(second) - {"IM1.jpg"}
+    assert re.fullmatch(r"IM1\.jpg \(before \d\d:\d\d:\d\d\)", aside)
+    assert second[aside] == first["IM1.jpg"] != second["IM1.jpg"]
+    assert third == second
+
+
+def test_an_offline_share_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(_self: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "is_dir", stale)
+    with pytest.raises(DataError, match="cannot be looked at"):
+        discover([tmp_path])

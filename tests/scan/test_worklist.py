@@ -1,6 +1,7 @@
 """Copies of a film: all are listed, all are scored, and all say so."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -71,3 +72,33 @@ def test_the_operating_point_in_force_is_in_the_table_and_in_the_summary(cli: Cl
         assert 0 < point["flagged_from"] < 1
         assert point["experimental"] or point["near"] > 0
         assert not (point["experimental"] and point["urgent_from"])
+
+
+def test_a_copy_that_names_nobody_hides_no_mixed_up_patients(cli: Cli, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    nameless = pydicom.dcmread(DICOM)
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate"):
+        setattr(nameless, keyword, "")
+    nameless.save_as(films / "1.dcm")
+    copy(DICOM, films / "2.dcm", "one")
+    copy(DICOM, films / "3.dcm", "another")
+    assert cli("scan", films, "--output", "out").returncode == 0
+    rows = {row["file"]: row for row in rows_of(tmp_path / "out")}
+    assert "the same picture as 3.dcm, under another patient" in rows["2.dcm"]["note"]
+    assert "the same picture as 2.dcm, under another patient" in rows["3.dcm"]["note"]
+    assert rows["2.dcm"]["priority"] != "routine" != rows["3.dcm"]["priority"]
+
+
+def test_names_that_print_alike_are_two_films(cli: Cli, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    shutil.copyfile(EXAMPLES / "00028351_000.jpg", films / os.fsdecode(b"a\xff.jpg"))
+    shutil.copyfile(EXAMPLES / "00003400_003.jpg", films / "a\\xff.jpg")
+    shutil.copyfile(EXAMPLES / "00003400_003.jpg", films / "b\x1b[2J.jpg")
+    run = cli("scan", films, "--output", "out")
+    assert run.returncode == 0
+    rows = {row["file"]: row for row in rows_of(tmp_path / "out")}
+    assert set(rows) == {r"a\xff.jpg", r"a\\xff.jpg", r"b\x1b[2J.jpg"}
+    assert rows[r"a\xff.jpg"]["p_Effusion"] != rows[r"a\\xff.jpg"]["p_Effusion"]
+    assert "\x1b" not in run.stdout
