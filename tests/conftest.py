@@ -11,7 +11,6 @@ from house import Cli
 
 from cxredge.bundle import Bundle, open_bundle
 
-
 # Files that take minutes, longest first: begun last, one of them would keep a core busy while all others have none to do.
 LONG = (
     "compress/test_chain.py", "compress/test_compress.py", "train/test_fit.py", "train/test_options.py",
