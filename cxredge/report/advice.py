@@ -28,6 +28,7 @@ _REFUSED = {
 }
 _FAILED = {
     "cannot_be_opened": "Check that the file is still there and that you may read it, then run the same command again.",
+    "decoder_broke_down": "Copy or export the film again. If that does not help, have it read without the model.",
     "out_of_memory": "Close other programs, then run the same command again.",
 }
 _OTHERWISE = {

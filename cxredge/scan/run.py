@@ -17,6 +17,7 @@ from cxredge.report.files import drop_unfinished
 from cxredge.report.tables import csv_table, json_table, write_summary
 from cxredge.scan.ahead import read_ahead
 from cxredge.scan.discover import Found, discover
+from cxredge.scan.in_hand import InHand, key, survives
 from cxredge.scan.journal import Journal, Looks, fingerprint
 from cxredge.scan.labels import judge, match, read_labels
 from cxredge.scan.memory import give_back_freed_memory
@@ -71,7 +72,7 @@ _OF_WHOLE_FILES = {
 # What a scan puts into its output folder.
 WRITTEN = (
     *("journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm", "results.csv", "results.json", "summary.json"),
-    *("report.html", "thumbnails", "heatmaps", "dicom"),
+    *("report.html", "thumbnails", "heatmaps", "dicom", "in-hand"),
 )
 
 
@@ -111,6 +112,7 @@ class Run:
         self._roots, self._output, self._labels = roots, output, labels
         self._explain = explain
         self._read_here: set[Path] = set()
+        self._deadly: set[Path] = set()
         self._dicom_out: DicomWriter | None = None
         self._workers = workers or this_machine().cores
         bundle = open_bundle(model, trust=trust)
@@ -138,6 +140,7 @@ class Run:
             self._journal.read_with = f"{self._read_with} {salted}{' with patients' if with_patient_ids else ''}"
             if not with_patient_ids:
                 self._journal.forget_patients()
+            self._in_hand = InHand(output / "in-hand")
             if dicom_out:
                 from cxredge.report.dicom_out import DicomWriter as Writer
 
@@ -176,6 +179,7 @@ class Run:
     def read(self, unread: Sequence[Found], *, of: int, tick: Tick | None = None) -> Clock:
         """Read these films into the journal. of: how many the run has in all, for `tick`."""
         clock, begin = Clock(), time.perf_counter()
+        unread = self._without_deadly(unread)
         for film, (looks, reading, pictures, whole_ms) in read_ahead(self._read, unread, self._workers):
             self._journal.add(film, reading, pictures, looks)
             self._read_here.add(film.path)
@@ -185,6 +189,17 @@ class Run:
         clock.seconds = time.perf_counter() - begin
         self._journal.commit()
         return clock
+
+    def _without_deadly(self, unread: Sequence[Found]) -> list[Found]:
+        """These films but for those that a process does not survive, which are entered as failed."""
+        tried = [film for film in unread if key(film.path) in self._in_hand.left]
+        self._in_hand.left -= {key(film.path) for film in tried}
+        deadly = [film for film in tried if not survives(film.path, reduced=self._scanner.reduced_decoding)]
+        for film in deadly:
+            self._deadly.add(film.path)
+            self._read_here.add(film.path)
+            self._journal.add(film, self._scanner.deadly(film.name), Pictures(), fingerprint(film.path))
+        return [film for film in unread if film not in deadly]
 
     def set_aside(self, film: Found, when: datetime) -> Found | None:
         """Give the reading of what lay under a film's name a name of its own, before the film itself is read; None where that was
@@ -239,7 +254,11 @@ class Run:
     def _read(self, film: Found) -> tuple[Looks, Reading, Pictures, float]:
         # Before it is read: what changes while it is read is another film, to be read next time.
         begin, looks = time.perf_counter(), fingerprint(film.path)
-        reading, pictures = self._scanner.read_with_pictures(film.path, name=film.name, heat_maps_too=self._explain)
+        self._in_hand.begin(film.path)
+        try:
+            reading, pictures = self._scanner.read_with_pictures(film.path, name=film.name, heat_maps_too=self._explain)
+        finally:
+            self._in_hand.done(film.path)
         return looks, reading, pictures, (time.perf_counter() - begin) * 1000
 
     def __enter__(self) -> "Run":
@@ -249,4 +268,5 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._scanner.close()
+        self._in_hand.close(self._deadly)
         self._journal.__exit__(kind, error, traceback)

@@ -184,6 +184,11 @@ class Scanner:
             model_sha256=self.bundle.graph_sha256(self.runtime),
         )
 
+    def deadly(self, name: str) -> Reading:
+        """What is said of a film whose decoding a process does not survive."""
+        detail = "its decoder broke down over it, so it was not read"
+        return self._unread(name, Status.FAILED, "decoder_broke_down", detail, time.perf_counter())
+
     def close(self) -> None:
         """Give the engine's memory back."""
         self._session.close()
