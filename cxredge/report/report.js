@@ -64,6 +64,8 @@
 
   // Keys of the worklist work only inside it, so that they are in nobody's way elsewhere.
   const worklist = byId("worklist");
+  // Caps Lock is no reason to ignore a key.
+  const pressed = (event) => (event.key.length === 1 ? event.key.toLowerCase() : event.key);
   const modified = (event) => event.altKey || event.ctrlKey || event.metaKey;
   worklist.addEventListener("keydown", (event) => {
     if (modified(event) || shown.length === 0) return;
@@ -76,7 +78,7 @@
       k: Math.max(here - 1, 0),
       Home: 0,
       End: last,
-    }[event.key];
+    }[pressed(event)];
     if (to === undefined) return;
     event.preventDefault();
     focusOn(shown[to]);
@@ -174,7 +176,7 @@
     if (modified(event)) return;
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
-    else if (event.key === "h") {
+    else if (pressed(event) === "h") {
       map = map === mapsOf(shown[at]).length ? 0 : map + 1;
       overlay();
     } else return;

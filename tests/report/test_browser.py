@@ -77,7 +77,7 @@ def test_worklist_is_worked_through_with_the_keyboard_alone(page: Browser) -> No
     assert page.evaluate("document.activeElement.id") == "worklist"
     page.press("j", "ArrowDown")
     assert page.evaluate(focused) == names[1]
-    page.press("k")
+    page.press("K")
     assert page.evaluate(focused) == names[0]
     page.press("End")
     assert page.evaluate(focused) == names[-1]
@@ -123,7 +123,7 @@ def test_h_goes_through_the_heat_maps_and_back_to_the_film_alone(page: Browser) 
     assert page.evaluate(pressed) == 0
     assert page.evaluate("document.querySelector('#heat').hidden")
     for number in range(1, maps + 1):
-        page.press("h")
+        page.press("H")
         assert page.evaluate(pressed) == number
         name = page.evaluate(f"document.querySelectorAll('#maps button')[{number}].textContent")
         assert name in page.evaluate("document.querySelector('#caption').textContent")
