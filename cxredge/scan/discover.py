@@ -64,6 +64,11 @@ def printable(name: str) -> str:
     return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" else c for c in text)
 
 
+def key(path: Path) -> str:
+    """What a journal knows a film by: its whole path, on one line."""
+    return printable(path.absolute().as_posix())
+
+
 def _key(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which are films of their own
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from cxredge.scan.discover import printable
+from cxredge.scan.discover import key
 
 _BEGUN, _DONE = "+", "-"
 # A film takes a second at most; one that takes so long never ends.
@@ -58,11 +58,6 @@ class InHand:
                 self._file.write_text(lines, encoding="utf-8")
             else:
                 self._file.unlink()
-
-
-def key(path: Path) -> str:
-    """A film's path on one line."""
-    return printable(path.absolute().as_posix())
 
 
 def survives(path: Path, *, reduced: bool) -> bool:

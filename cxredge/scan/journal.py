@@ -13,7 +13,7 @@ from stat import S_ISREG
 from types import TracebackType
 
 from cxredge.errors import OutputError
-from cxredge.scan.discover import Found, printable
+from cxredge.scan.discover import Found, key
 from cxredge.scan.pseudonym import SALT_BYTES, own_salt
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
@@ -129,7 +129,7 @@ class Journal:
             row = self._db.execute(
                 "SELECT heat_maps IS NULL AND thumbnail IS NOT NULL, reading FROM readings WHERE path=? AND read_with=?"
                 " AND size IS ? AND modified_ns IS ? AND ends IS ? AND status != ?",
-                (_path(film), self.read_with, size, modified, ends, Status.FAILED.value),
+                (key(film.path), self.read_with, size, modified, ends, Status.FAILED.value),
             ).fetchone()
         if row is None:
             return False
@@ -139,7 +139,7 @@ class Journal:
         """Remember a reading; committed every half second and at the end. looks: the file's when its reading began."""
         size, modified, ends = looks
         row = (
-            _path(film), self.read_with, size, modified, ends, reading.status.value, json.dumps(vars(reading)),
+            key(film.path), self.read_with, size, modified, ends, reading.status.value, json.dumps(vars(reading)),
             pictures.thumbnail, _stored(pictures.heat_maps), bool(reading.patient_id or reading.patient_name),
         )  # fmt: skip
         with self._said():
@@ -157,7 +157,7 @@ class Journal:
         """The reading of a film with this model, under the name it is called by now; None when there is none."""
         with self._said():
             row = self._db.execute(
-                "SELECT reading FROM readings WHERE path=? AND read_with=?", (_path(film), self.read_with)
+                "SELECT reading FROM readings WHERE path=? AND read_with=?", (key(film.path), self.read_with)
             ).fetchone()
         return None if row is None else _reading(row[0], film.name)
 
@@ -165,7 +165,8 @@ class Journal:
         """What `add` was given for this film."""
         with self._said():
             row = self._db.execute(
-                "SELECT thumbnail, heat_maps FROM readings WHERE path=? AND read_with=?", (_path(film), self.read_with)
+                "SELECT thumbnail, heat_maps FROM readings WHERE path=? AND read_with=?",
+                (key(film.path), self.read_with),
             ).fetchone()
         return Pictures(row[0], _loaded(row[1])) if row else Pictures()
 
@@ -175,7 +176,7 @@ class Journal:
         with self._said():
             self._db.execute(
                 "UPDATE OR REPLACE readings SET path=? WHERE path=? AND read_with=?",
-                (_path(aside), _path(film), self.read_with),
+                (key(aside.path), key(film.path), self.read_with),
             )
         return aside
 
@@ -230,10 +231,6 @@ def stamp(path: Path) -> tuple[int | None, int | None]:
         return None, None
     # A pipe must not be opened: nobody may be at its other end.
     return (said.st_size, said.st_mtime_ns) if S_ISREG(said.st_mode) else (None, None)
-
-
-def _path(film: Found) -> str:
-    return printable(film.path.absolute().as_posix())
 
 
 def _stored(heat_maps: dict[str, bytes] | None) -> str | None:

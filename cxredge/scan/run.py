@@ -16,8 +16,8 @@ from cxredge.errors import DataError, Refusal
 from cxredge.report.files import drop_unfinished
 from cxredge.report.tables import csv_table, json_table, write_summary
 from cxredge.scan.ahead import read_ahead
-from cxredge.scan.discover import Found, discover
-from cxredge.scan.in_hand import InHand, key, survives
+from cxredge.scan.discover import Found, discover, key
+from cxredge.scan.in_hand import InHand, survives
 from cxredge.scan.journal import Journal, Looks, fingerprint
 from cxredge.scan.labels import judge, match, read_labels
 from cxredge.scan.memory import give_back_freed_memory

@@ -11,7 +11,8 @@ from house import EXAMPLES, Cli, rows_of
 
 from cxredge.bundle import Bundle
 from cxredge.scan import in_hand
-from cxredge.scan.in_hand import InHand, key, survives
+from cxredge.scan.discover import key
+from cxredge.scan.in_hand import InHand, survives
 from cxredge.scan.reading import Status
 from cxredge.scan.run import Run
 
