@@ -181,6 +181,7 @@ def latency(rounds: Sequence[Sequence[float]]) -> Latency:
 
 
 def _summed(subject: Subject, setting: Setting, rounds: list[dict[str, Any]]) -> Measured:
+    loaded = subject.on(setting.runtime)
     queries = sum(len(one["engine_ms"]) for one in rounds)
     seconds = sum(sum(one["engine_ms"]) for one in rounds) / 1000
     moments = [sensors.Sample(**moment) for one in rounds for moment in one["sensed"]]
@@ -202,9 +203,9 @@ def _summed(subject: Subject, setting: Setting, rounds: list[dict[str, Any]]) ->
         peak_rss_engine_mb=max(one["rss_mb"]["peak_engine"] for one in rounds),
         model_rss_mb=statistics.median(one["rss_mb"]["model"] for one in rounds),
         library_rss_mb=statistics.median(one["rss_mb"]["library"] for one in rounds),
-        size_mb=subject.on(setting.runtime).bytes / 1e6,
-        sha256=subject.on(setting.runtime).sha256,
-        graph=subject.on(setting.runtime).graph,
+        size_mb=loaded.bytes / 1e6,
+        sha256=loaded.sha256,
+        graph=loaded.graph,
         mmacs=count_macs(subject.path, subject.preprocessing.size) / 1e6,
         mhz=(min(clocks), max(clocks)) if clocks else None,
         celsius=max(heat) if heat else None,

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from platformdirs import user_cache_path
 
 from cxredge.bundle.check import MANIFEST, sha256_of
-from cxredge.bundle.manifest import leaves
-from cxredge.errors import BundleArchiveError, BundlePathError, BundleTooLargeError, OutputError
+from cxredge.bundle.manifest import leaves, parse_manifest
+from cxredge.errors import BundleArchiveError, BundleError, BundlePathError, BundleTooLargeError, OutputError
 
 # The largest bundle, DenseNet121 with graphs for three engines, holds about 100 MB in a dozen files.
 MAX_BYTES = 512_000_000
@@ -38,8 +38,9 @@ def check_archive(out: Path) -> None:
     """Raise OutputError for what an archive must not overwrite: anything that is there and is no bundle's."""
     if not out.exists():
         return
-    with suppress(*_DAMAGE, OSError, BundleArchiveError, BundlePathError), zipfile.ZipFile(out) as opened:
-        _entries(opened, out)
+    # Read as a bundle's: browser extensions are .zip files with a manifest.json too.
+    with suppress(*_DAMAGE, OSError, BundleError), zipfile.ZipFile(out) as opened:
+        parse_manifest(opened.read(_entries(opened, out)[MANIFEST]), out)
         return
     raise OutputError(f"{out} exists and is no bundle's archive; choose another --output")
 

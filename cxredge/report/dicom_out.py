@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import OutputError, RuntimeMissingError
 from cxredge.report.files import DicomOut, atomic_write
-from cxredge.scan.reading import Reading, Status
+from cxredge.scan.journal import GONE, stamp
+from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 FOLDER = "dicom"
 NOT_DICOM, UNFIT = "not_dicom", "unfit"
 _OURS = re.compile(r"(sr|sc)-2\.25\.\d+\.dcm")
+
+
+# Path, size and time of change, digest and priority of a film: what its files are made of, as long as a writer lives.
+_Key = tuple[Path, tuple[int | None, int | None], str, Priority]
 
 
 def require_highdicom() -> None:
@@ -41,7 +46,7 @@ class DicomWriter:
     def __init__(self, out: Path, manifest: Manifest, *, read_with: str) -> None:
         require_highdicom()
         self._folder, self._manifest, self._read_with = out / FOLDER, manifest, read_with
-        self._done: dict[tuple[object, ...], tuple[str, list[str]]] = {}
+        self._done: dict[_Key, tuple[str, list[str]]] = {}
 
     def write(self, films: Iterable[tuple[Path, Reading]], pictures: Callable[[str], Pictures]) -> DicomOut:
         """A report, and the first heat map, of every film that was read.
@@ -49,13 +54,15 @@ class DicomWriter:
         A file that is there already is left as it is: its UID stands for this film, so read. Files of films that are no
         longer among `films` are removed. Raises OutputError.
         """
-        kept, counts, done = set[str](), {NOT_DICOM: 0, UNFIT: 0}, {}
+        kept, counts = set[str](), {NOT_DICOM: 0, UNFIT: 0}
+        done: dict[_Key, tuple[str, list[str]]] = {}
         for path, reading in films:
             if reading.status is not Status.OK:
                 continue
-            key = (path, *_fingerprint(path), reading.digest, reading.priority)
+            looks = stamp(path)
+            key = (path, looks, reading.digest, reading.priority)
             # A watch goes on showing a film whose file was moved away, and so what was written of it.
-            known = self._done.get(key) or (self._of_gone(path, reading) if len(key) == 3 else None)
+            known = self._done.get(key) or (self._of_gone(path, reading) if looks == GONE else None)
             done[key] = reason, names = known or self._film(path, reading, pictures)
             if reason:
                 counts[reason] += 1
@@ -113,14 +120,6 @@ class DicomWriter:
                     secondary_capture(path, source, overlay, finding, reading, manifest, uid=uid),
                 )
         return names
-
-
-def _fingerprint(path: Path) -> tuple[int, int] | tuple[()]:
-    """Changes whenever the file does."""
-    with suppress(OSError):
-        stat = path.stat()
-        return stat.st_size, stat.st_mtime_ns
-    return ()
 
 
 def _save(file: Path, dataset: "Dataset") -> None:

@@ -38,6 +38,7 @@ _WAIT_SECONDS = 2.0
 
 # Size, time of last change, and a hash of both ends; None each where the file cannot be looked at.
 Looks = tuple[int | None, int | None, bytes | None]
+GONE = (None, None)
 
 
 class Journal:
@@ -224,13 +225,13 @@ def fingerprint(path: Path) -> Looks:
 
 
 def stamp(path: Path) -> tuple[int | None, int | None]:
-    """Size and time of last change, without opening the file."""
+    """Size and time of last change, without opening the file; `GONE` where there is none."""
     try:
         said = path.stat()
     except OSError:
-        return None, None
+        return GONE
     # A pipe must not be opened: nobody may be at its other end.
-    return (said.st_size, said.st_mtime_ns) if S_ISREG(said.st_mode) else (None, None)
+    return (said.st_size, said.st_mtime_ns) if S_ISREG(said.st_mode) else GONE
 
 
 def _stored(heat_maps: dict[str, bytes] | None) -> str | None:

@@ -9,7 +9,6 @@ from threading import Event
 
 from cxredge.errors import DataError
 from cxredge.scan.discover import Found
-from cxredge.scan.journal import stamp
 from cxredge.scan.reading import Reading
 from cxredge.scan.run import Run, Tick
 from cxredge.scan.summarise import Clock
@@ -45,13 +44,16 @@ class Arrivals:
 
     def __init__(self, settled: float = SETTLED_SECONDS) -> None:
         self.settled = settled
-        self._seen: dict[Path, tuple[tuple[int | None, int | None], float]] = {}
+        self._seen: dict[Path, tuple[object, float]] = {}
 
     def whole(self, films: Sequence[Found], now: float) -> list[Found]:
         """Of these files, those that have not changed since a look at least `settled` seconds ago. now: monotonic seconds."""
         found = []
+        # A film that comes back under its old name is another one until it has been looked at.
+        there = {film.path for film in films}
+        self._seen = {path: seen for path, seen in self._seen.items() if path in there}
         for film in films:
-            looks = stamp(film.path)
+            looks = _look(film.path)
             before, since = self._seen.get(film.path, (None, now))
             if before != looks:
                 since = now
@@ -83,9 +85,11 @@ def watch(
             with suppress(DataError):
                 films = run.films()
             whole = arrivals.whole(films, time.monotonic())
-            new = {film.path: film for film in whole if shown.get(film.path) != stamp(film.path)}
+            there = {film.path for film in films}
+            shown = {path: looks for path, looks in shown.items() if path in there}
+            new = {film.path: film for film in whole if shown.get(film.path) != _look(film.path)}
             if new:
-                looks = {path: stamp(path) for path in new}
+                looks = {path: _look(path) for path in new}
                 started = datetime.now().astimezone()
                 unread = [film for film in new.values() if not run.known(film)]
                 # Machines use a name again once the folder was emptied: what lay there before is another patient's film.
@@ -104,6 +108,15 @@ def watch(
         read = [film for film in kept.values() if run.has(film)]
         if stale and read:
             batch(*run.write(read, started=datetime.now().astimezone(), clock=Clock()))
+
+
+def _look(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does or another one takes its place: size, and the times of its content and of its entry."""
+    try:
+        said = path.stat()
+    except OSError:
+        return None
+    return said.st_size, said.st_mtime_ns, said.st_ctime_ns
 
 
 def _wakes(roots: Sequence[Path], stop: Event) -> Callable[[float], None]:

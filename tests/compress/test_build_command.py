@@ -96,7 +96,9 @@ def test_a_strangers_zip_is_not_overwritten(cli: Cli, source: Bundle, tmp_path: 
         archive.writestr("0001.jpg", b"the only copy")
     before = (tmp_path / "films.zip").read_bytes()
     (tmp_path / "notes.zip").write_text("no archive")
-    for out in ("films.zip", "notes.zip"):
+    with zipfile.ZipFile(tmp_path / "extension.zip", "w") as archive:
+        archive.writestr("manifest.json", '{"manifest_version": 3}')
+    for out in ("films.zip", "notes.zip", "extension.zip"):
         refused = cli("build", "--target", "generic", "--model", source.folder, "-o", out)
         assert refused.returncode == 2
         assert "is no bundle's archive" in refused.stderr

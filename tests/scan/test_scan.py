@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from pydicom.data import get_testdata_file
 
 from cxredge.bundle import Bundle
 from cxredge.report.tables import columns
-from cxredge.scan.discover import discover
 from cxredge.scan.reading import ORDER, Priority, Status
 from cxredge.scan.run import Run
 from cxredge.scan.scanner import Scanner
@@ -220,59 +218,6 @@ def test_a_film_that_changes_while_it_is_read_is_read_again(
     assert without_times(first) != without_times(rows_of(tmp_path / "out"))
 
 
-def test_films_below_links_to_other_folders_are_found_once(tmp_path: Path) -> None:
-    for folder in ("films/ward", "films/.hidden", "archive", "archive/new", "archive/old", "elsewhere"):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / "film.jpg").touch()
-    root = tmp_path / "films"
-    (root / "archive").symlink_to(tmp_path / "archive")
-    (root / "again").symlink_to(tmp_path / "archive" / "old")
-    (root / "inside").symlink_to(root / "ward")
-    (root / "above").symlink_to(tmp_path)
-    # A circle, by way of the other folder.
-    (tmp_path / "archive" / "back").symlink_to(root)
-    (tmp_path / "archive" / "round").symlink_to(tmp_path / "archive")
-    (root / "gone").symlink_to(tmp_path / "unmounted")
-    assert [film.name for film in discover([root])] == [
-        "gone", "again/film.jpg", "archive/film.jpg", "archive/new/film.jpg", "ward/film.jpg"
-    ]  # fmt: skip
-    assert [film.name for film in discover([root, tmp_path / "elsewhere"])][-1].endswith("elsewhere/film.jpg")
-
-
-def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
-    run = cli("scan", EXAMPLES, "--output", "out", "--labels", EXAMPLES / "labels.csv")
-    assert run.returncode == 0, run.stderr
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert "labels.csv" not in {row["file"] for row in rows_of(tmp_path / "out")}
-    assert summary["labels"]
-    judged = {row["finding"]: row for row in summary["labels"]}
-    both = [row for row in summary["labels"] if row["positives"] and row["negatives"]]
-    assert both
-    for row in summary["labels"]:
-        assert (row["auroc"] is not None) == bool(row["positives"] and row["negatives"])
-    assert f"this run, {both[0]['finding']}" in run.stdout
-    assert judged
-
-
-@pytest.mark.parametrize(
-    ("table", "says"),
-    [
-        ("name,Effusion\na.jpg,1\n", "needs a column `file`"),
-        ("file,Sprain\na.jpg,1\n", "at least one of the model's findings"),
-        ("file,Effusion\na.jpg,maybe\n", "line 2, Effusion: 'maybe' is neither"),
-        ("file,Effusion\na.jpg,1\na.jpg,0\n", "line 3: a.jpg stands there twice"),
-        ("file,Effusion\nabsent.jpg,1\n", "none of the 1 films"),
-    ],
-)
-def test_wrong_labels_stop_the_run_before_it_reads(cli: Cli, tmp_path: Path, table: str, says: str) -> None:
-    (tmp_path / "labels.csv").write_text(table)
-    run = cli("scan", EXAMPLES, "--output", "out", "--labels", "labels.csv")
-    assert run.returncode == 2
-    assert says in run.stderr
-    assert "Traceback" not in run.stderr
-    assert not (tmp_path / "out" / "results.csv").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -289,75 +234,7 @@ def test_what_cannot_run_says_why_in_one_line(cli: Cli, words: tuple[str | Path,
     assert len(run.stderr.strip().splitlines()) == 1
 
 
-def test_an_empty_folder_is_an_error_not_an_empty_worklist(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    run = cli("scan", "films")
-    assert run.returncode == 2
-    assert "no files in films" in run.stderr
-
-
-def test_strange_names_and_several_folders_are_all_in_the_results(cli: Cli, tmp_path: Path) -> None:
-    film = next(EXAMPLES.glob("*.jpg"))
-    names = [b"a/caf\xe9.jpg", "a/प्रति.jpg".encode(), b"b/<b>.jpg", b"b/=1+1.jpg"]
-    for name in names:
-        target = tmp_path / os.fsdecode(name)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(film, target)
-    run = cli("scan", "a", "b", "--output", "out")
-    assert run.returncode == 0, run.stderr
-    assert {row["file"] for row in rows_of(tmp_path / "out")} == {
-        "a/caf\\xe9.jpg",
-        "a/प्रति.jpg",
-        "b/<b>.jpg",
-        "b/=1+1.jpg",
-    }
-    assert "<b>.jpg" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-
-
 def test_version(cli: Cli) -> None:
     from cxredge import __version__
 
     assert cli("--version").stdout.strip() == f"cxredge {__version__}"
-
-
-def test_films_below_the_output_folder_are_read_and_what_is_written_there_is_not(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    shutil.copyfile(EXAMPLES / "00028351_000.jpg", tmp_path / "films" / "film.jpg")
-    for _ in range(2):
-        run = cli("scan", "films", "-o", ".")
-        assert run.returncode == 0, run.stderr
-        assert [row["file"] for row in rows_of(tmp_path)] == ["film.jpg"]
-    # The other way round too.
-    assert cli("scan", ".", "-o", "films").returncode == 0
-    assert {row["file"] for row in rows_of(tmp_path / "films")} >= {"report.html"}
-
-
-def test_pipes_brackets_and_narrow_consoles_stop_nothing(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    shutil.copyfile(EXAMPLES / "00028351_000.jpg", tmp_path / "films" / f"{'片' * 75}.jpg")
-    (tmp_path / "films" / "плёнка.txt").write_text("no film")
-    os.mkfifo(tmp_path / "films" / "pipe.dcm")
-    run = subprocess.run(
-        cli.command("scan", "films", "-o", "out[/x]"), cwd=tmp_path, check=False, capture_output=True, timeout=120,
-        env=cli.environment | {"PYTHONIOENCODING": "cp1252"},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert b"Open out[/x]/report.html" in run.stdout
-    assert {row["file"]: row["status"] for row in rows_of(tmp_path / "out[" / "x]")} == {
-        f"{'片' * 75}.jpg": "ok", "плёнка.txt": "refused", "pipe.dcm": "refused",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("table", "says"),
-    [
-        ("Effusion,file\n1,00028351_000.jpg\n1\n", "line 3: names no file"),
-        (f"file,Effusion\n{'x' * 200_000},1\n", "cannot be read as a table"),
-    ],
-)
-def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path: Path, table: str, says: str) -> None:
-    (tmp_path / "labels.csv").write_text(table)
-    run = cli("scan", EXAMPLES, "--labels", "labels.csv")
-    assert run.returncode == 2
-    assert says in run.stderr
-    assert "Traceback" not in run.stderr

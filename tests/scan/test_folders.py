@@ -1,0 +1,82 @@
+"""Every film of a folder is in the results, wherever it lies and whatever it is called."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from house import EXAMPLES, Cli, rows_of
+
+from cxredge.scan.discover import discover
+
+
+def test_films_below_links_to_other_folders_are_found_once(tmp_path: Path) -> None:
+    for folder in ("films/ward", "films/.hidden", "archive", "archive/new", "archive/old", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "film.jpg").touch()
+    root = tmp_path / "films"
+    (root / "archive").symlink_to(tmp_path / "archive")
+    (root / "again").symlink_to(tmp_path / "archive" / "old")
+    (root / "inside").symlink_to(root / "ward")
+    (root / "above").symlink_to(tmp_path)
+    # A circle, by way of the other folder.
+    (tmp_path / "archive" / "back").symlink_to(root)
+    (tmp_path / "archive" / "round").symlink_to(tmp_path / "archive")
+    (root / "gone").symlink_to(tmp_path / "unmounted")
+    assert [film.name for film in discover([root])] == [
+        "gone", "again/film.jpg", "archive/film.jpg", "archive/new/film.jpg", "ward/film.jpg"
+    ]  # fmt: skip
+    assert [film.name for film in discover([root, tmp_path / "elsewhere"])][-1].endswith("elsewhere/film.jpg")
+
+
+def test_an_empty_folder_is_an_error_not_an_empty_worklist(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    run = cli("scan", "films")
+    assert run.returncode == 2
+    assert "no files in films" in run.stderr
+
+
+def test_strange_names_and_several_folders_are_all_in_the_results(cli: Cli, tmp_path: Path) -> None:
+    film = next(EXAMPLES.glob("*.jpg"))
+    names = [b"a/caf\xe9.jpg", "a/प्रति.jpg".encode(), b"b/<b>.jpg", b"b/=1+1.jpg"]
+    for name in names:
+        target = tmp_path / os.fsdecode(name)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(film, target)
+    run = cli("scan", "a", "b", "--output", "out")
+    assert run.returncode == 0, run.stderr
+    assert {row["file"] for row in rows_of(tmp_path / "out")} == {
+        "a/caf\\xe9.jpg",
+        "a/प्रति.jpg",
+        "b/<b>.jpg",
+        "b/=1+1.jpg",
+    }
+    assert "<b>.jpg" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_films_below_the_output_folder_are_read_and_what_is_written_there_is_not(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    shutil.copyfile(EXAMPLES / "00028351_000.jpg", tmp_path / "films" / "film.jpg")
+    for _ in range(2):
+        run = cli("scan", "films", "-o", ".")
+        assert run.returncode == 0, run.stderr
+        assert [row["file"] for row in rows_of(tmp_path)] == ["film.jpg"]
+    # The other way round too.
+    assert cli("scan", ".", "-o", "films").returncode == 0
+    assert {row["file"] for row in rows_of(tmp_path / "films")} >= {"report.html"}
+
+
+def test_pipes_brackets_and_narrow_consoles_stop_nothing(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    shutil.copyfile(EXAMPLES / "00028351_000.jpg", tmp_path / "films" / f"{'片' * 75}.jpg")
+    (tmp_path / "films" / "плёнка.txt").write_text("no film")
+    os.mkfifo(tmp_path / "films" / "pipe.dcm")
+    run = subprocess.run(
+        cli.command("scan", "films", "-o", "out[/x]"), cwd=tmp_path, check=False, capture_output=True, timeout=120,
+        env=cli.environment | {"PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert b"Open out[/x]/report.html" in run.stdout
+    assert {row["file"]: row["status"] for row in rows_of(tmp_path / "out[" / "x]")} == {
+        f"{'片' * 75}.jpg": "ok", "плёнка.txt": "refused", "pipe.dcm": "refused",
+    }  # fmt: skip
