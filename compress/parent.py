@@ -73,9 +73,9 @@ def open_parent(where: Path, data: Sequence[Path], cache: Path) -> Parent:
 
 
 def _read(data: Sequence[Path], facts: dict[str, Any]) -> Films:
-    """The films with the labels that the network was trained on."""
+    """The films with the labels that the network was trained on, in whatever order the data sets are given."""
     uncertain = cast(Uncertain, facts.get("uncertain", "ignore"))
-    return join([read_data(path, uncertain=uncertain) for path in data])
+    return join([read_data(path, uncertain=uncertain) for path in data]).ordered(facts["findings"])
 
 
 def _seconds(run: Path) -> dict[str, float]:

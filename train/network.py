@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -92,6 +92,14 @@ class FilmNetwork(nn.Module):
     def forward(self, image: Tensor, metadata: Tensor | None = None) -> Tensor:
         """Logits, float [N, L]. image: uint8 [N, 1, H, W]; metadata: float [N, 6], see `train.metadata`, or none."""
         return self.logits(self.maps(image), metadata)
+
+    @torch.no_grad()
+    def reorder(self, columns: Sequence[int]) -> None:
+        """Give the logits in another order, in place: the new one's i-th is the old one's `columns[i]`-th."""
+        rows = [self.head] if self.metadata is None else [self.head, self.metadata.offset]
+        for layer in rows:
+            for values in layer.parameters():
+                values.copy_(values[list(columns)])
 
     def logits(self, maps: Tensor, metadata: Tensor | None = None) -> Tensor:
         """Logits, float [N, L], from the last feature maps, float [N, C, h, w]; in training with dropout."""

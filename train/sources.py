@@ -60,6 +60,13 @@ class Films:
             labels=self.labels[numbers],
         )
 
+    def ordered(self, findings: Sequence[str]) -> "Films":
+        """The same films with their findings in this order, where they are the same findings; else unchanged."""
+        if sorted(findings) != sorted(self.findings):
+            return self
+        columns = [self.findings.index(finding) for finding in findings]
+        return replace(self, findings=tuple(findings), labels=self.labels[:, columns])
+
     def split(self, name: str) -> "Films":
         """The films of one split. Raises DataError when there are none."""
         found = self.take(self.splits == name)

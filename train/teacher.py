@@ -73,13 +73,15 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
 
 
 def open_run(run: Path, films: Films) -> FilmNetwork:
-    """The network of a finished run, in evaluation mode.
+    """The network of a finished run, in evaluation mode, with its logits in the order of the films' findings.
 
     Raises DataError when it has other findings than the films, or was trained on one of their validation films.
     """
     network, findings = load_network(run)
-    if findings != films.findings:
+    if sorted(findings) != sorted(films.findings):
         raise DataError(f"{run} knows {', '.join(findings)}; this run is about {', '.join(films.findings)}")
+    # Their order is that in which the data sets were given.
+    network.reorder([findings.index(finding) for finding in films.findings])
     seen = {(row["source"], row["file"]) for row in splits_of(run) if row["split"] == "train"}
     held_out = zip(films.sources.tolist(), films.names, films.splits.tolist(), strict=True)
     if leaked := [name for source, name, split in held_out if split == "validation" and (source, name) in seen]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from house import FILMS, Cli
 
 from cxredge.compress.calibrate import LEAST_SCALE, platt
@@ -20,6 +21,7 @@ from cxredge.train.recipe import Recipe
 from cxredge.train.sources import carve_validation, join
 from cxredge.train.subject import open_subject
 from cxredge.train.tables import learned_from, read_films, read_table, validation_hash
+from cxredge.train.teacher import open_run
 from cxredge.train.validate import means_by_source, validation_auroc
 
 PICTURES = sorted((FILMS / "chestxray14" / "images").glob("*.jpg"))
@@ -116,6 +118,20 @@ def test_a_network_trained_on_keeps_its_kind(table: Path, tmp_path: Path) -> Non
     first = fit(dense, [table], tmp_path / "first", cache=tmp_path).run
     second = fit(SMALL.model_copy(update={"weights": str(first)}), [table], tmp_path / "second", cache=tmp_path).run
     assert load_network(second)[0].architecture == "resnet50"
+
+
+def test_a_network_is_taken_on_whatever_order_its_findings_come_in(table: Path, tmp_path: Path) -> None:
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    both = tmp_path / "both.csv"
+    both.write_text(
+        "".join(",".join([*line, "Mass" if i == 0 else str(i % 3 // 2)]) + "\n" for i, line in enumerate(lines))
+    )
+    run = fit(SMALL, [both], tmp_path / "run", cache=tmp_path).run
+    films = carve_validation(join([read_table(both)]), share=0.3, seed=0)
+    planes = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)
+    here, there = (open_run(run, given)(planes) for given in (films, films.ordered(films.findings[::-1])))
+    assert torch.allclose(here, there.flip(1), atol=1e-6)
+    assert not torch.allclose(here, there, atol=1e-2)
 
 
 def test_a_teacher_that_is_none_is_named(table: Path, tmp_path: Path) -> None:
