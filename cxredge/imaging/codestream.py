@@ -1,6 +1,7 @@
 """What a compressed picture says of itself, read before any decoder is let loose on it."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
@@ -107,15 +108,24 @@ def has_end(frame: bytes) -> bool:
     return _END in frame[-_END_WITHIN:]
 
 
-def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
+def segments_of(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of the content of every segment of a JPEG stream, up to and with the first scan header."""
     at = len(JPEG_START)
-    while at + 9 <= len(frame) and frame[at] == 0xFF:
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
-        if marker in _FRAME_HEADERS:
-            rows, columns = struct.unpack_from(">HH", frame, at + 5)
-            return rows, columns
+        if marker == 0xFF:  # any number of them may fill the space before a marker
+            at += 1
+            continue
+        end = at + 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+        yield marker, at + 4, end
         if marker == _SCAN_HEADER:
-            break
-        # Any number of FF may fill the space before a marker.
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+            return
+        at = end
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
+    for marker, start, _ in segments_of(frame):
+        if marker in _FRAME_HEADERS and len(frame) >= start + 5:
+            rows, columns = struct.unpack_from(">HH", frame, start + 1)
+            return rows, columns
     return None

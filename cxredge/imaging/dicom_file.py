@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_file_meta_info
@@ -21,6 +22,7 @@ from pydicom.tag import BaseTag, Tag
 from cxredge.errors import FilmRefusedError, Refusal
 from cxredge.imaging.codestream import JPEG_START, coded_size, has_end, is_sound_jpeg
 from cxredge.imaging.plane import MAX_PIXELS
+from cxredge.imaging.unwritten import UNWRITTEN, has_unwritten
 
 HEADER = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality"),
@@ -112,7 +114,8 @@ def open_dicom(path: Path, file: BinaryIO) -> DicomSource:
 def read_native(source: DicomSource, expected: int, row: int) -> bytes:
     """The `expected` bytes of an uncompressed frame, and the padding byte that makes them even. row: bytes of a row.
 
-    Raises FilmRefusedError when the file has fewer, or a row more that is no padding: then its size is not what the header says.
+    Raises FilmRefusedError when the file has fewer, when it has a row more that is no padding (then its size is not what the header
+    says), and when some were never written.
     """
     starts = source.stream.tell()
     if source.length == _UNDEFINED or source.length < expected:
@@ -122,6 +125,8 @@ def read_native(source: DicomSource, expected: int, row: int) -> bytes:
     frame = source.stream.read(expected + expected % 2)
     if source.length - expected >= max(row, 2) and any(source.stream.read(row)):
         raise FilmRefusedError(Refusal.DAMAGED, "it holds more rows of pixels than its header says")
+    if has_unwritten(np.frombuffer(frame, np.uint8, expected).reshape(-1, row), starts):
+        raise FilmRefusedError(Refusal.DAMAGED, UNWRITTEN)
     return frame
 
 

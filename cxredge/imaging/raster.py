@@ -9,10 +9,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cxredge.errors import FilmRefusedError, Refusal
+from cxredge.imaging.jpeg import read_grey_jpeg
 from cxredge.imaging.plane import MAX_PIXELS, Plane, coloured_share, grey_window, look_up
 from cxredge.imaging.quiet import DECODERS_QUIET
+from cxredge.imaging.unwritten import UNWRITTEN, has_unwritten
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
+# Formats whose pixels may lie there as they are, with no checksum.
+_UNCHECKED = ("BMP", "TIFF")
+# Of a pixel, by Pillow's name for how it is packed.
+_BYTES = {"L": 1, "I;16": 2, "I;16B": 2, "RGB": 3, "RGBA": 4, "F;32F": 4, "F;32BF": 4}
 TIFF_PHOTOMETRIC = 262
 WHITE_IS_ZERO = 0
 EXIF_ORIENTATION = 0x0112
@@ -32,7 +38,7 @@ def read_raster(path: Path, *, at_least: int) -> Plane:
     with path.open("rb") as file, DECODERS_QUIET:
         try:
             with Image.open(file, formats=FORMATS) as picture:
-                loaded = _load(picture, at_least)
+                loaded = _load(picture, file, at_least)
             coloured = _coloured(loaded, file)
         except (FilmRefusedError, MemoryError):
             raise
@@ -66,7 +72,7 @@ class _Loaded:
     colour_jpeg: bool
 
 
-def _load(picture: ImageFile.ImageFile, at_least: int) -> _Loaded:
+def _load(picture: ImageFile.ImageFile, file: BinaryIO, at_least: int) -> _Loaded:
     columns, rows = picture.size
     if rows * columns > MAX_PIXELS:
         raise FilmRefusedError(Refusal.TOO_LARGE, f"{columns} x {rows} pixels")
@@ -76,12 +82,40 @@ def _load(picture: ImageFile.ImageFile, at_least: int) -> _Loaded:
         # Pillow would hand over the upper eight bits, which of a film of 12 are hardly any.
         raise FilmRefusedError(Refusal.UNSUPPORTED, "16 bits a colour")
     colour_jpeg = picture.format == "JPEG" and picture.mode != "L"
-    if picture.format == "JPEG":
-        picture.draft("L", (at_least, at_least))
-    if picture.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS:
+    orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+    if orientation in SIDEWAYS:
         rows, columns = columns, rows
     white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
-    return _Loaded(ImageOps.exif_transpose(picture), rows, columns, white_is_zero, colour_jpeg)
+    decoded: Image.Image = picture
+    if picture.format == "JPEG":
+        file.seek(0)
+        if (grey := read_grey_jpeg(file.read(_coded_at_most(rows * columns)), at_least=at_least)) is not None:
+            decoded = Image.fromarray(grey)
+            decoded.getexif()[EXIF_ORIENTATION] = orientation
+    elif picture.format in _UNCHECKED and _unwritten(picture, file):
+        raise FilmRefusedError(Refusal.DAMAGED, UNWRITTEN)
+    return _Loaded(ImageOps.exif_transpose(decoded), rows, columns, white_is_zero, colour_jpeg)
+
+
+def _coded_at_most(pixels: int) -> int:
+    """Bytes that a JPEG of so many pixels can have, and then some: a file may go on for gigabytes behind its picture."""
+    return 16 * pixels + (1 << 24)
+
+
+def _unwritten(picture: ImageFile.ImageFile, file: BinaryIO) -> bool:
+    """Whether pixels that lie in the file as they are, in one piece, break off. picture: not loaded yet."""
+    columns, rows = picture.size
+    pieces = [(tile.offset, tile.extents, tile.args) for tile in picture.tile if tile.codec_name == "raw"]
+    if not pieces or len(pieces) < len(picture.tile):
+        return False
+    start, _, packed = pieces[0]
+    mode, stride, *_ = packed if isinstance(packed, tuple) else ("", 0)
+    stride = int(stride or columns * _BYTES.get(str(mode), 0))
+    if not stride or any(offset != start + stride * (extents or (0, 0))[1] for offset, extents, _ in pieces):
+        return False  # in several places, or packed as nobody packs films
+    file.seek(start)
+    held = np.frombuffer(file.read(stride * rows), np.uint8)
+    return len(held) == stride * rows and has_unwritten(held.reshape(rows, stride), start)
 
 
 def _coloured(loaded: _Loaded, file: BinaryIO) -> float:

@@ -1,4 +1,4 @@
-"""Compressed grey frames decoded no larger than needed: JPEG and JPEG 2000 streams hold smaller versions of themselves.
+"""JPEG 2000 frames of grey films decoded no larger than needed: the streams hold smaller versions of themselves.
 
 A JPEG's are means of blocks of pixels. A JPEG 2000's are not: each is a band of a wavelet transform (T.800 annex F), whose values
 sit on every second, fourth, ... pixel instead of amid so many, and whose filter sharpens or softens on the way. Taken for a shrunk
@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import uid
 
 from cxredge.imaging.codestream import coded_precision, wavelet_of
 
-_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
 # Analysis low-pass filters from their middle outwards (T.800 F.4.8.1, F.4.8.2), of gain 1: reversible 5/3, irreversible 9/7.
 _LOW_PASS = {
     True: (0.75, 0.25, -0.125),
@@ -30,35 +28,22 @@ _OVERSHOOT = 1.5**2
 _TAPS = (-1, 0, 1, 2)
 
 
-def read_grey_reduced(
-    coded: bytes, syntax: uid.UID, *, rows: int, columns: int, allocated: int, stored: int, at_least: int
+def read_grey_jpeg_2000_reduced(
+    coded: bytes, *, rows: int, columns: int, allocated: int, stored: int, at_least: int
 ) -> tuple[NDArray[Any], int] | None:
     """Means of blocks of N x N unsigned values, and N, a power of two: the largest that leaves each side `at_least` pixels.
 
     rows, columns: of the film; where N does not divide them, the last blocks reach beyond it. allocated, stored: bits, as the
-    header says. None for what has to be decoded whole: another syntax, a film that is not twice as large as needed, a stream
+    header says. None for what has to be decoded whole: a film that is not twice as large as needed, a stream
     whose parts are coded each in its own way, and one that does not decode, of which the other decoders say what is wrong.
     """
     try:
-        if syntax == uid.JPEGBaseline8Bit and allocated == 8:
-            return _jpeg(coded, rows, columns, at_least)
-        if syntax in _JPEG_2000:
-            return _jpeg_2000(coded, rows, columns, allocated, stored, at_least)
-    except Exception:  # Pillow raises anything at a broken stream; the decoders of whole films name the fault
+        return _reduced(coded, rows, columns, allocated, stored, at_least)
+    except Exception:  # Pillow raises anything at a broken stream; the decoder of whole films names the fault
         return None
-    return None
 
 
-def _jpeg(coded: bytes, rows: int, columns: int, at_least: int) -> tuple[NDArray[Any], int] | None:
-    with Image.open(io.BytesIO(coded), formats=("JPEG",)) as picture:
-        if picture.mode != "L":
-            return None
-        picture.draft("L", (at_least, at_least))
-        block = round(columns / picture.width)
-        return (np.asarray(picture), block) if block > 1 and picture.size == _blocks(rows, columns, block) else None
-
-
-def _jpeg_2000(
+def _reduced(
     coded: bytes, rows: int, columns: int, allocated: int, stored: int, at_least: int
 ) -> tuple[NDArray[Any], int] | None:
     precision, wavelet = coded_precision(coded) or 0, wavelet_of(coded)

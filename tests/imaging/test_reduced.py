@@ -18,7 +18,7 @@ from cxredge.errors import FilmRefusedError
 from cxredge.imaging import Preprocessing, read_film
 from cxredge.imaging.codestream import wavelet_of
 from cxredge.imaging.dicom import read_dicom
-from cxredge.imaging.reduced import block_means, read_grey_reduced
+from cxredge.imaging.reduced import block_means, read_grey_jpeg_2000_reduced
 
 WriteDicom = Callable[..., Path]
 AT_LEAST = 448
@@ -175,7 +175,7 @@ def test_what_is_not_halved_as_often_is_halved_as_often_as_it_is(film8: NDArray[
     film = np.asarray(Image.fromarray(film8).resize((1920, 1920)))
     said = {"rows": 1920, "columns": 1920, "allocated": 8, "stored": 8, "at_least": AT_LEAST}
     for resolutions, block in ((1, None), (2, 2), (6, 4)):
-        found = read_grey_reduced(jpeg_2000(film, num_resolutions=resolutions), uid.JPEG2000Lossless, **said)
+        found = read_grey_jpeg_2000_reduced(jpeg_2000(film, num_resolutions=resolutions), **said)
         assert (found and found[1]) == block
 
 
