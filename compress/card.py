@@ -86,7 +86,7 @@ def model_card(manifest: Manifest, full_bytes: int | None, small_bytes: int) -> 
         "## Operating points",
         "",
         "Chosen on validation films. A finding is flagged at `balanced` (Youden's index); an urgent finding makes a film urgent"
-        " at `specific` (95 % specificity).",
+        " at `specific` (95 % specificity), or where it is flagged if that comes later.",
         "",
         "| finding | validation films with / without | balanced: threshold, sensitivity, specificity |"
         " specific: threshold, sensitivity |",

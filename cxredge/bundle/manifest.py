@@ -41,6 +41,15 @@ class Finding(Record):
     specific: OperatingPoint
     rounding: Annotated[float, Field(ge=0)] = 0.0
 
+    @property
+    def urgent_from(self) -> float | None:
+        """Probability from which the finding makes a film urgent; None where it never does.
+
+        Never below where it is flagged: a finding that ranks well reaches 95 % specificity sooner than Youden's index.
+        """
+        never = self.experimental or not self.urgent
+        return None if never else max(self.specific.threshold, self.balanced.threshold)
+
 
 class PreprocessingRecord(Record):
     size: Annotated[int, Field(ge=32, le=2048)]

@@ -25,7 +25,8 @@ class Decision:
 def decide(probabilities: dict[str, float], manifest: Manifest) -> Decision:
     """Flag each finding at its balanced operating point (Youden's index on validation); then, by findings with evidence:
 
-    urgent: one that may need treatment the same day reaches its specific point (95 % of films without it stay below).
+    urgent: one that may need treatment the same day is flagged and reaches its specific point (95 % of films without it stay
+    below), which may lie below the balanced one.
     review: one is flagged, or lies below its point by no more than what compression moves a score (`nearness`).
     routine: none does. An experimental finding is flagged but never drives the priority.
     """
@@ -39,7 +40,7 @@ def decide(probabilities: dict[str, float], manifest: Manifest) -> Decision:
             if -margin(p, finding) <= nearness(finding, manifest):
                 near.append(finding.name)
             continue
-        if finding.urgent and p >= finding.specific.threshold:
+        if finding.urgent_from is not None and p >= finding.urgent_from:
             priority = Priority.URGENT
         elif priority is Priority.ROUTINE:
             priority = Priority.REVIEW

@@ -98,7 +98,7 @@ def points_in_force(manifest: Manifest) -> tuple[PointInForce, ...]:
             flagged_from=finding.balanced.threshold,
             sensitivity=finding.balanced.sensitivity,
             specificity=finding.balanced.specificity,
-            urgent_from=finding.specific.threshold if finding.urgent and not finding.experimental else None,
+            urgent_from=finding.urgent_from,
             near=0.0 if finding.experimental else nearness(finding, manifest),
             experimental=finding.experimental,
         )

@@ -6,6 +6,7 @@ from cxredge.bundle import Bundle
 from cxredge.bundle.manifest import Finding, Manifest
 from cxredge.scan.decide import decide, margin, nearness
 from cxredge.scan.reading import Priority
+from cxredge.scan.summarise import points_in_force
 
 NEAR = 0.1
 
@@ -49,6 +50,16 @@ def test_flagged_is_for_review_and_beyond_the_specific_point_urgent(manifest: Ma
     beyond = margin(first.specific.threshold, first) + 0.01
     assert decided(manifest, beyond, -1, -1)[:2] == (Priority.URGENT, first.name)
     assert decided(manifest, -1, margin(second.specific.threshold, second) + 5, -1)[0] is Priority.REVIEW
+
+
+def test_nothing_is_urgent_that_is_not_flagged(manifest: Manifest) -> None:
+    """A finding that ranks well reaches 95 % specificity below Youden's index; the table of points says where it counts."""
+    first = manifest.findings[0]
+    early = first.model_copy(update={"specific": first.specific.model_copy(update={"threshold": at(first, -0.5)})})
+    manifest = manifest.model_copy(update={"findings": (early, *manifest.findings[1:])})
+    assert decided(manifest, -0.4, -1, -1)[0] is Priority.ROUTINE
+    assert decided(manifest, 0.01, -1, -1)[0] is Priority.URGENT
+    assert [point.urgent_from for point in points_in_force(manifest)] == [first.balanced.threshold, None, None]
 
 
 def test_an_experimental_finding_drives_no_priority_however_high(manifest: Manifest) -> None:
