@@ -88,13 +88,23 @@ _PALETTE = bytes(3) + b"".join(bytes.fromhex(step.colour[1:]) for step in SCALE)
 _ALPHAS = bytes([0, *(round(255 * step.alpha) for step in SCALE)])
 
 
-def _over_film(film: Film, cams: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Maps over the letterboxed square, cut to the film proper, its longer side `HEAT_MAP_SIDE`. uint8 [k, h, w], k <= 3."""
+def film_part(
+    film: Film, cells: tuple[int, ...], longest: int
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """What Pillow's `resize` takes to cut a map over the letterboxed square to the film proper: size in pixels, box in cells.
+
+    cells: rows and columns of the map. longest: the longer side of the size.
+    """
     left, top, width, height = film.box
     side, longer = film.image.shape[-1], max(width, height)
-    across, down = cams.shape[2] / side, cams.shape[1] / side
-    size = (max(1, round(HEAT_MAP_SIDE * width / longer)), max(1, round(HEAT_MAP_SIDE * height / longer)))
-    part = (left * across, top * down, (left + width) * across, (top + height) * down)
+    across, down = cells[1] / side, cells[0] / side
+    size = (max(1, round(longest * width / longer)), max(1, round(longest * height / longer)))
+    return size, (left * across, top * down, (left + width) * across, (top + height) * down)
+
+
+def _over_film(film: Film, cams: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Maps over the letterboxed square, cut to the film proper, its longer side `HEAT_MAP_SIDE`. uint8 [k, h, w], k <= 3."""
+    size, part = film_part(film, cams.shape[1:], HEAT_MAP_SIDE)
     # As the three colours of one picture they are resized in one go.
     bands = np.zeros((*cams.shape[1:], 3), np.uint8)
     bands[..., : len(cams)] = cams.transpose(1, 2, 0)

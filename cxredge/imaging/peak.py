@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxredge.imaging.overlay import film_part
 from cxredge.imaging.preprocess import Film
 
 # Fine enough that a box of a nodule spans several cells.
@@ -16,11 +17,7 @@ def strongest(film: Film, cam: NDArray[np.float32]) -> tuple[float, float]:
     cam: float32 [h, w], over the whole letterboxed square. For the pointing game (Zhang et al., Top-down Neural Attention,
     IJCV 2018).
     """
-    left, top, width, height = film.box
-    side, longer = film.image.shape[-1], max(width, height)
-    across, down = cam.shape[1] / side, cam.shape[0] / side
-    size = (max(1, round(_SIDE * width / longer)), max(1, round(_SIDE * height / longer)))
-    part = (left * across, top * down, (left + width) * across, (top + height) * down)
+    size, part = film_part(film, cam.shape, _SIDE)
     over = np.asarray(Image.fromarray(cam).resize(size, Image.Resampling.BICUBIC, box=part))
     y, x = np.unravel_index(int(over.argmax()), over.shape)
     return (float(x) + 0.5) / over.shape[1], (float(y) + 0.5) / over.shape[0]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import OutputError, RuntimeMissingError
-from cxredge.report.files import DicomOut, atomic_write
+from cxredge.report.files import atomic_write
 from cxredge.scan.journal import GONE, stamp
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
+from cxredge.scan.summary import DicomOut
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -4,23 +4,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
 from cxredge.errors import OutputError
-
-
-@dataclass(frozen=True)
-class DicomOut:
-    """What was written, and how many films were left out: no DICOM files, or without a study to belong to,
-    with a header that does not fit the standard, or not to be read any more (`unfit`).
-    """
-
-    reports: int
-    pictures: int
-    not_dicom: int
-    unfit: int
 
 
 @overload

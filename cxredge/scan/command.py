@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from cxredge.bundle.bundle import DEFAULT
 from cxredge.bundle.manifest import Accuracy
 from cxredge.errors import CxredgeError
-from cxredge.report.files import DicomOut
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.run import Options, Run, Tick, scan
-from cxredge.scan.summary import Latency, Summary
+from cxredge.scan.summary import DicomOut, Latency, Summary
 
 
 def scan_command(
@@ -27,7 +27,7 @@ def scan_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("cxredge-scan"),
     model: Annotated[
         str, typer.Option(help="A shipped model's name (see `cxredge models`), a bundle's folder or its .zip.")
-    ] = "chestxray14",
+    ] = DEFAULT,
     trust: Annotated[
         Path | None,
         typer.Option(
@@ -101,9 +101,9 @@ def scan_command(
 ) -> None:
     """Read films (DICOM, PNG, JPEG, TIFF, BMP) into a worklist: who needs a person first.
 
-    Writes into OUTPUT: report.html (open it in any browser), results.csv, summary.json and journal.sqlite. Run the same
-    command again after a power cut and it goes on where it stopped. Files that hold no readable film are listed as refused,
-    never as normal.
+    Writes into OUTPUT: report.html (open it in any browser), heatmaps/, results.csv and results.json (a row per film),
+    summary.json, and journal.sqlite: run the same command again after a power cut and it goes on where it stopped. Files that
+    hold no readable film are listed as refused, never as normal.
 
     Exit code 0: every film was read or refused; 1: some failed and the same command tries them again; 2: could not run.
 

@@ -26,13 +26,14 @@ CHEST_WORDS = ("CHEST", "THOR", "TORAX", "LUNG", "RIB", "PULM", "BRUST", "POUMON
 LONGEST = 2.5
 _DAYS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
-Far = Callable[[NDArray[np.uint8]], float]
+AtypicalityOf = Callable[[NDArray[np.uint8]], float]
 
 
-def check(film: Film, atypicality: float | None, manifest: Manifest, far: Far) -> str:
+def check(film: Film, atypicality: float | None, manifest: Manifest, atypicality_of: AtypicalityOf) -> str:
     """Raise FilmRefusedError with the reason, or return what a person should know of a film that passes ("" for nothing).
 
-    atypicality: the network's distance of the film. far: that distance for another image, uint8 [1, size, size].
+    atypicality: the network's distance of the film from its training films. atypicality_of: the same of another image, uint8
+    [1, size, size], for the film turned or inverted.
     Raises FilmFailedError when the engine gives no distance although the model has a gate.
     """
     _age(film, manifest)
@@ -46,7 +47,7 @@ def check(film: Film, atypicality: float | None, manifest: Manifest, far: Far) -
     if atypicality is None or not math.isfinite(atypicality):
         raise FilmFailedError("the engine did not say how unlike the training films it is")
     look = framing(film.coarse)
-    _upright(film, look, atypicality, gate, far)
+    _upright(film, look, atypicality, gate, atypicality_of)
     lateral = film.tags.get("view", "") in LATERAL_VIEWS
     if atypicality > gate.threshold or (_doubtful(atypicality, gate) and look.odd):
         detail = f"unlike the training films by {atypicality / gate.threshold:.2f} times the limit"
@@ -73,14 +74,14 @@ def years(age: str) -> float | None:
     return int(age[:3]) * _DAYS[age[3]] if len(age) == 4 and age[:3].isdigit() and age[3] in _DAYS else None
 
 
-def _upright(film: Film, look: Framing, atypicality: float, gate: Gate, far: Far) -> None:
+def _upright(film: Film, look: Framing, atypicality: float, gate: Gate, atypicality_of: AtypicalityOf) -> None:
     """Refuse a film that both witnesses find more like a chest once it is turned or its greys are swapped.
 
     There is no limit to tune: each compares the film with itself. What stays unlike a chest is no turned chest.
     """
     if look.nearest == AS_GIVEN:
         return
-    if far(_changed(film, look.nearest)) < min(atypicality, gate.threshold):
+    if atypicality_of(_changed(film, look.nearest)) < min(atypicality, gate.threshold):
         if look.nearest == INVERTED:
             raise FilmRefusedError(Refusal.INVERTED)
         raise FilmRefusedError(Refusal.TURNED, f"more like a chest when {look.nearest}")

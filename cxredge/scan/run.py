@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from cxredge import __version__
 from cxredge.bundle import open_bundle
+from cxredge.bundle.bundle import DEFAULT
 from cxredge.devices import peak_rss_mb, this_machine
 from cxredge.errors import DataError, Refusal
 from cxredge.report.files import drop_unfinished
@@ -77,7 +78,7 @@ WRITTEN = (
 
 
 class Run:
-    """An output folder held open for a scan: results.csv, results.json, summary.json, report.html and journal.sqlite.
+    """An output folder held open for a scan; what is written into it, `WRITTEN` lists.
 
     roots: films, or folders of them. model: a bundle's folder, archive or shipped name. trust: a public key that must have
     signed it. labels: CSV that this run is to be judged by. restart: forget what an earlier run read. workers: films read at
@@ -91,7 +92,7 @@ class Run:
         roots: Sequence[Path],
         output: Path,
         *,
-        model: str = "chestxray14",
+        model: str = DEFAULT,
         trust: Path | None = None,
         labels: Path | None = None,
         restart: bool = False,

@@ -131,11 +131,12 @@ class Scanner:
         """What a person should know of a film that passes; raises for one that does not, see `gate.check`."""
         if not all(math.isfinite(logit) for logit in outputs.logits[0].tolist()):
             raise FilmFailedError("the engine gave a number that is not finite")
-        return check(film, _distance(outputs), self.bundle.manifest, self._far)
+        return check(film, _atypicality(outputs), self.bundle.manifest, self._atypicality_of)
 
-    def _far(self, image: NDArray[np.uint8]) -> float:
-        far = _distance(self._session.run(image[None]))
-        return math.inf if far is None else far
+    def _atypicality_of(self, image: NDArray[np.uint8]) -> float:
+        """Of an image, uint8 [1, size, size]; infinite where the engine gives none: no film becomes typical by it."""
+        atypicality = _atypicality(self._session.run(image[None]))
+        return math.inf if atypicality is None else atypicality
 
     def _reading(
         self, name: str, film: Film, outputs: Outputs, note: str, decode_ms: float, infer_ms: float
@@ -202,7 +203,7 @@ class Scanner:
         self.close()
 
 
-def _distance(outputs: Outputs) -> float | None:
+def _atypicality(outputs: Outputs) -> float | None:
     return None if outputs.atypicality is None else float(outputs.atypicality[0])
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from cxredge.bundle.manifest import Accuracy
 from cxredge.metrics import Interval, OperatingPoint
-from cxredge.report.files import DicomOut
 
 # Years; below it a patient is a child.
 _GROWN_UP = 18
@@ -90,6 +89,18 @@ class Ages:
 
 
 @dataclass(frozen=True)
+class DicomOut:
+    """What `--dicom-out` wrote, and how many films were left out: no DICOM files, or without a study to belong to,
+    with a header that does not fit the standard, or not to be read any more (`unfit`).
+    """
+
+    reports: int
+    pictures: int
+    not_dicom: int
+    unfit: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """One run of `cxredge scan`.
 
@@ -97,7 +108,9 @@ class Summary:
     interrupted run. priorities: films per priority. reasons: films per refusal or failure code.
     decode, inference, whole: None when no film was read in this very run.
     peak_rss_mb: of this process, in MB (10^6), None where unknown.
-    model: name, title, version, precision, sha256. runtime: name, version, threads, artifact. device: machine, cores, memory.
+    model: name, title, version, architecture, precision, sha256, bundle_sha256. device: as `Machine.text`.
+    runtime: name, version, threads, self_test; `notice` where engines were passed over, `caveat` where the accuracy shown was
+    measured on another graph.
     drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
     ages: how many scored films say no age; None under a model for patients of any age.
     dicom_out: what --dicom-out wrote; None without it. points: what the operating point in force means per finding.

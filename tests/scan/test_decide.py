@@ -1,5 +1,7 @@
 """Flags, the place on the worklist, and what lies so near to a threshold that it might as well be flagged."""
 
+from dataclasses import replace
+
 import pytest
 
 from cxredge.bundle import Bundle
@@ -55,7 +57,7 @@ def test_flagged_is_for_review_and_beyond_the_specific_point_urgent(manifest: Ma
 def test_nothing_is_urgent_that_is_not_flagged(manifest: Manifest) -> None:
     """A finding that ranks well reaches 95 % specificity below Youden's index; the table of points says where it counts."""
     first = manifest.findings[0]
-    early = first.model_copy(update={"specific": first.specific.model_copy(update={"threshold": at(first, -0.5)})})
+    early = first.model_copy(update={"specific": replace(first.specific, threshold=at(first, -0.5))})
     manifest = manifest.model_copy(update={"findings": (early, *manifest.findings[1:])})
     assert decided(manifest, -0.4, -1, -1)[0] is Priority.ROUTINE
     assert decided(manifest, 0.01, -1, -1)[0] is Priority.URGENT
