@@ -26,7 +26,8 @@ from cxredge.imaging.unwritten import UNWRITTEN, has_unwritten
 
 HEADER = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality"),
-    *("PatientID", "PatientName", "PatientBirthDate", "AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"),
+    *("PatientID", "PatientName", "PatientBirthDate"),
+    *("AcquisitionDate", "AcquisitionDateTime", "ContentDate", "SeriesDate", "StudyDate"),
     *("PatientAge", "PatientSex", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "PixelPaddingValue", "PixelPaddingRangeLimit"),

@@ -16,6 +16,8 @@ _MAX_ASPECT = 5.0
 _ABSURD = 1e12
 # A birth date that makes somebody older stands for "unknown".
 _OLDEST = 115
+# When a film was taken, the surest first.
+_TAKEN = ("AcquisitionDate", "AcquisitionDateTime", "ContentDate", "SeriesDate", "StudyDate")
 
 
 def tags_of(source: DicomSource) -> dict[str, str]:
@@ -52,30 +54,28 @@ def pixel_aspect_of(header: Dataset) -> float:
 
 
 def _age(header: Dataset) -> str:
-    """Patient's Age as AS wants it (034Y); bare years, which some writers give, are completed.
+    """Patient's Age as AS wants it (034Y); what some writers give, bare years or `34 yrs`, is made that.
 
     Where there is none, from the birth date to the day of the film: many machines write that alone.
     """
-    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", str(value_of(header, "PatientAge") or "").strip())
-    if match:
+    said = str(value_of(header, "PatientAge") or "").strip().upper()
+    if match := re.fullmatch(r"0*(\d{1,3}) ?(?:([DWMY])(?:R|RS|EARS?|O|OS|ONTHS?|EEKS?|AYS?)?)?", said):
         return f"{int(match[1]):03d}{match[2] or 'Y'}"
     born = _date(header, "PatientBirthDate")
-    taken = next(
-        filter(None, (_date(header, f"{of}Date") for of in ("Acquisition", "Content", "Series", "Study"))), None
-    )
+    taken = next(filter(None, (_date(header, keyword) for keyword in _TAKEN)), None)
     if born is None or taken is None or born > taken:
         return ""
     years = taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
     if years > _OLDEST:
         return ""
-    # Of a small child's age the first number says too little.
-    days = (taken - born).days
-    return f"{years:03d}Y" if years >= 2 else f"{days:03d}D"
+    # Of an infant's age the first number says too little.
+    return f"{years:03d}Y" if years else f"{(taken - born).days:03d}D"
 
 
 def _date(header: Dataset, keyword: str) -> date | None:
-    """A day (VR DA, PS3.5 6.2), also in the form of before 1993; None where there is none."""
-    digits = str(value_of(header, keyword) or "").strip().replace(".", "")
+    """A day (VR DA, PS3.5 6.2), also in the form of before 1993, or that of a DT; None where there is none."""
+    digits = str(value_of(header, keyword) or "").strip()
+    digits = digits[:8] if keyword.endswith("DateTime") else digits.replace(".", "")
     with suppress(ValueError):
         return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None
     return None
@@ -97,7 +97,8 @@ def numbers_of(header: Dataset, keyword: str) -> list[float]:
     """The numbers of an element; none when any of it is not a number, or one that nothing measured can have."""
     value = value_of(header, keyword)
     with suppress(TypeError, ValueError):
-        numbers = [float(number) for number in (value if np.iterable(value) else [value])]
+        several = np.iterable(value) and not isinstance(value, str)
+        numbers = [float(number) for number in (value if several else [value])]
         return numbers if all(abs(number) < _ABSURD for number in numbers) else []
     return []
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,8 +86,11 @@ def decode(path: Path, *, at_least: int, reduced: bool = False) -> Plane:
     saves up to nine tenths of the time and moves one pixel in eight of the network's input by a grey level; without it, a film
     gives the same pixels in every lossless coding.
     """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # says why it could not be looked through
     # A pipe would keep whoever opens it waiting.
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not stat.S_ISREG(mode):
         raise FilmRefusedError(Refusal.NOT_AN_IMAGE, "no regular file")
     with path.open("rb") as file:
         head = file.read(_SNIFF_BYTES)

@@ -6,7 +6,6 @@ or error does.
 
 import hashlib
 import importlib.util
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import OutputError, RuntimeMissingError
 from cxredge.report.files import atomic_write
+from cxredge.scan.discover import WRITTEN_IN
 from cxredge.scan.journal import GONE, stamp
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 FOLDER = "dicom"
 NOT_DICOM, UNFIT = "not_dicom", "unfit"
-_OURS = re.compile(r"(sr|sc)-2\.25\.\d+\.dcm")
+_OURS = WRITTEN_IN[FOLDER]
 
 
-# Path, size and time of change, digest and priority of a film: what its files are made of, as long as a writer lives.
-_Key = tuple[Path, tuple[int | None, int | None], str, Priority]
+# Path, size and time of change, patient, digest and priority of a film: what its files are made of, as long as a writer lives.
+_Key = tuple[Path, tuple[int | None, int | None], str, str, Priority]
 
 
 def require_highdicom() -> None:
@@ -55,22 +55,24 @@ class DicomWriter:
         A file that is there already is left as it is: its UID stands for this film, so read. Files of films that are no
         longer among `films` are removed. Raises OutputError.
         """
-        kept, counts = set[str](), {NOT_DICOM: 0, UNFIT: 0}
+        kept, counts, unseen = set[str](), {NOT_DICOM: 0, UNFIT: 0}, False
         done: dict[_Key, tuple[str, list[str]]] = {}
         for path, reading in films:
             if reading.status is not Status.OK:
                 continue
             looks = stamp(path)
-            key = (path, looks, reading.digest, reading.priority)
+            key = (path, looks, reading.patient, reading.digest, reading.priority)
             # A watch goes on showing a film whose file was moved away, and so what was written of it.
             known = self._done.get(key) or (self._of_gone(path, reading) if looks == GONE else None)
             done[key] = reason, names = known or self._film(path, reading, pictures)
+            unseen |= looks == GONE and not known
             if reason:
                 counts[reason] += 1
             kept.update(names)
         self._done = done
         for old in self._folder.glob("s?-2.25.*.dcm"):
-            if old.name not in kept and _OURS.fullmatch(old.name):
+            # Of a film that cannot be looked at, nobody knows which files are its own.
+            if old.name not in kept and _OURS.fullmatch(old.name) and not unseen:
                 with suppress(OSError):
                     old.unlink()
         kinds = [name[:2] for name in kept]
@@ -78,7 +80,8 @@ class DicomWriter:
 
     def _of_gone(self, path: Path, reading: Reading) -> tuple[str, list[str]] | None:
         """What was written of a film when its file was still there; of another path only where no second one could be meant."""
-        alike = {key: said for key, said in self._done.items() if key[-2:] == (reading.digest, reading.priority)}
+        alike_to = reading.patient, reading.digest, reading.priority
+        alike = {key: said for key, said in self._done.items() if key[2:] == alike_to}
         own = [said for key, said in alike.items() if key[0] == path]
         return own[0] if own else next(iter(alike.values())) if len(alike) == 1 else None
 

@@ -13,12 +13,13 @@ from cxredge.bundle.manifest import Finding
 from cxredge.imaging.codestream import coded_size
 from cxredge.imaging.overlay import SCALE
 from cxredge.report.files import write_picture
+from cxredge.scan.discover import WRITTEN_IN
 from cxredge.scan.reading import Reading
 from cxredge.scan.scanner import Pictures
 
 FOLDER = "heatmaps"
 PANEL, GAP, TOP = 320, 16, 84
-_OURS = re.compile(r".+-[0-9a-f]{12}\.svg")
+_OURS = WRITTEN_IN[FOLDER]
 
 
 class Gallery:

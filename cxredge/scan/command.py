@@ -161,19 +161,22 @@ def _watch(paths: list[Path], output: Path, options: Options, tick: Tick | None,
     def interrupted(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
+    def line(text: str) -> None:
+        screen.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def told(summary: Summary, _unread: list[Reading]) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in summary.priorities.items())
-        said = f"{summary.films} films: {counts}. {output / 'report.html'}"
-        screen.print(said, markup=False, highlight=False, soft_wrap=True)
+        line(f"{summary.films} films: {counts}. {output / 'report.html'}")
         if summary.ages and summary.ages.note:
-            screen.print(f"{summary.ages.note}.", markup=False, highlight=False, soft_wrap=True)
+            line(f"{summary.ages.note}.")
 
     # What stops a service stops it as Ctrl-C does.
     signal.signal(signal.SIGTERM, interrupted)
     with Run(paths, output, **options) as run:
-        said = f"Watching {', '.join(map(str, paths))}; Ctrl-C ends it."
-        screen.print(said, markup=False, highlight=False, soft_wrap=True)
-        watch(run, paths, batch=told, tick=tick)
+        line(f"Watching {', '.join(map(str, paths))}; Ctrl-C ends it.")
+        if earlier := run.watched():
+            line(f"Going on with {len(earlier)} films of a watch that was cut off; --restart forgets them.")
+        watch(run, paths, batch=told, say=line, tick=tick)
     screen.print("Stopped watching; the results are written.")
 
 
@@ -218,6 +221,8 @@ def show(summary: Summary, unread: list[Reading], output: Path, console: Console
     facts.add_row("operating point", _points(summary))
     if summary.dicom_out:
         facts.add_row("DICOM", _dicom(summary.dicom_out))
+    if summary.labelled and summary.labelled.note:
+        facts.add_row("labels", Text(summary.labelled.note))
     for row in summary.labels:
         facts.add_row(
             f"this run, {row.finding}", _labelled(row.auroc.value if row.auroc else None, row.positives, row.negatives)

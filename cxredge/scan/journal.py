@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import itertools
 import json
+import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
@@ -20,23 +22,25 @@ from cxredge.scan.scanner import Pictures
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS readings (
-    path TEXT NOT NULL, read_with TEXT NOT NULL, size INTEGER, modified_ns INTEGER, ends BLOB,
+    path TEXT NOT NULL, read_with TEXT NOT NULL, size INTEGER, modified_ns INTEGER, content BLOB,
     status TEXT NOT NULL, reading TEXT NOT NULL, thumbnail BLOB, heat_maps TEXT, names_patient INTEGER NOT NULL,
     PRIMARY KEY (path, read_with)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS secrets (salt BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS watched (path BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
 """
 # Raised when the columns or a reading's fields change; an older journal is begun anew.
-_VERSION = 5
-# Of either end of a file: a header names study and patient in its first kilobytes.
-_END_BYTES = 16_384
+_VERSION = 6
+# Of a file so many blocks are looked at, the first and the last among them: a header names study and patient in its first
+# kilobytes, and films have black edges.
+_BLOCKS, _BLOCK_BYTES = 16, 16_384
 # A power cut costs at most this much work; a commit a film would cost more than the inference.
 COMMIT_SECONDS = 0.5
 # Another scan may be about to end.
 _WAIT_SECONDS = 2.0
 
 
-# Size, time of last change, and a hash of both ends; None each where the file cannot be looked at.
+# Size, time of last change, and a hash of content; None each where the file cannot be looked at.
 Looks = tuple[int | None, int | None, bytes | None]
 GONE = (None, None)
 
@@ -69,6 +73,7 @@ class Journal:
         with self._said():
             if restart:
                 self._db.execute("DELETE FROM readings")
+                self._db.execute("DELETE FROM watched")
                 self._db.commit()
             self.salt = own_salt() or self._kept_salt()
 
@@ -125,12 +130,12 @@ class Journal:
 
         heat_maps_too: a reading of a flagged film whose maps were not asked for then does not count.
         """
-        size, modified, ends = fingerprint(film.path)
+        size, modified, content = fingerprint(film.path)
         with self._said():
             row = self._db.execute(
                 "SELECT heat_maps IS NULL AND thumbnail IS NOT NULL, reading FROM readings WHERE path=? AND read_with=?"
-                " AND size IS ? AND modified_ns IS ? AND ends IS ? AND status != ?",
-                (key(film.path), self.read_with, size, modified, ends, Status.FAILED.value),
+                " AND size IS ? AND modified_ns IS ? AND content IS ? AND status != ?",
+                (key(film.path), self.read_with, size, modified, content, Status.FAILED.value),
             ).fetchone()
         if row is None:
             return False
@@ -138,9 +143,9 @@ class Journal:
 
     def add(self, film: Found, reading: Reading, pictures: Pictures, looks: Looks) -> None:
         """Remember a reading; committed every half second and at the end. looks: the file's when its reading began."""
-        size, modified, ends = looks
+        size, modified, content = looks
         row = (
-            key(film.path), self.read_with, size, modified, ends, reading.status.value, json.dumps(vars(reading)),
+            key(film.path), self.read_with, size, modified, content, reading.status.value, json.dumps(vars(reading)),
             pictures.thumbnail, _stored(pictures.heat_maps), bool(reading.patient_id or reading.patient_name),
         )  # fmt: skip
         with self._said():
@@ -162,6 +167,15 @@ class Journal:
             ).fetchone()
         return None if row is None else _reading(row[0], film.name)
 
+    def content(self, film: Found) -> tuple[int, bytes] | None:
+        """Size and hash of the file that a reading with this model is of."""
+        with self._said():
+            row = self._db.execute(
+                "SELECT size, content FROM readings WHERE path=? AND read_with=? AND content IS NOT NULL",
+                (key(film.path), self.read_with),
+            ).fetchone()
+        return row if row is None else (int(row[0]), bytes(row[1]))
+
     def pictures(self, film: Found) -> Pictures:
         """What `add` was given for this film."""
         with self._said():
@@ -174,12 +188,36 @@ class Journal:
     def set_aside(self, film: Found, name: str) -> Found:
         """Keep the reading of a film whose file another one has taken the place of, under a name of its own."""
         aside = Found(name, film.path.with_name(PurePosixPath(name).name))
+        # Clocks stand still and jump: what was set aside before stays.
+        for number in itertools.count(2):
+            if self.reading(aside) is None:
+                break
+            again = f"{name[:-1]}, {number})"
+            aside = Found(again, film.path.with_name(PurePosixPath(again).name))
         with self._said():
             self._db.execute(
-                "UPDATE OR REPLACE readings SET path=? WHERE path=? AND read_with=?",
+                "UPDATE readings SET path=? WHERE path=? AND read_with=?",
                 (key(aside.path), key(film.path), self.read_with),
             )
         return aside
+
+    def watched(self) -> list[Found]:
+        """What a watch showed that did not come to its end, such as by a power cut, and was read with this model."""
+        with self._said():
+            rows = self._db.execute("SELECT path, name FROM watched").fetchall()
+        return [
+            film
+            for film in (Found(name, Path(os.fsdecode(path))) for path, name in rows)
+            if self.reading(film) is not None
+        ]
+
+    def keep_watched(self, films: Iterable[Found]) -> None:
+        """Remember what a watch shows by now; nothing once it has come to its end."""
+        with self._said():
+            self._db.execute("DELETE FROM watched")
+            rows = ((os.fsencode(film.path), film.name) for film in films)
+            self._db.executemany("INSERT INTO watched VALUES (?, ?)", rows)
+        self.commit()
 
     def forget_patients(self) -> None:
         """Drop every reading that carries a patient's name or number, of whatever model."""
@@ -209,17 +247,19 @@ class Journal:
 def fingerprint(path: Path) -> Looks:
     """What tells a file from another one that lay there before.
 
-    Its ends too: uncompressed films of one machine are of one size, and cameras whose clock stands still, or archives, give all of
-    them one time.
+    Its content too: uncompressed films of one machine are of one size, and cameras whose clock stands still, or archives, give all
+    of them one time. All of it up to a quarter of a megabyte, of a larger one as much, spread evenly.
     """
     try:
         size, modified = stamp(path)
         if size is None:
             return None, None, None
+        content = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
-            head = file.read(_END_BYTES)
-            file.seek(max(0, size - _END_BYTES))
-            return size, modified, hashlib.blake2b(head + file.read(_END_BYTES), digest_size=16).digest()
+            for block in range(_BLOCKS):
+                file.seek(max(0, size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
+                content.update(file.read(_BLOCK_BYTES))
+        return size, modified, content.digest()
     except OSError:
         return *stamp(path), None
 

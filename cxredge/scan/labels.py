@@ -1,7 +1,9 @@
 """A labels table, matched to the films of a run: how well did the model do on these very films?"""
 
 import csv
-from collections import Counter
+import math
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +12,7 @@ import numpy as np
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import LabelsError
 from cxredge.metrics import at_threshold, auroc_interval
+from cxredge.report.tables import unguard
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.summary import LabelledFinding
 
@@ -17,15 +20,21 @@ from cxredge.scan.summary import LabelledFinding
 def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]]:
     """`file` column -> labels in the order of `findings`, nan where the table says nothing.
 
-    Raises LabelsError, naming the line, for a table without `file` or without any of the findings, for a value other
-    than 0, 1 or empty, and for a file named twice.
+    Raises LabelsError, naming the line, for a table without `file` or without any of the findings, one that says nothing of any
+    film, or holds a column twice or under a name that is nearly a finding's; for a value other than 0, 1 or empty, and for a
+    file named twice.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error})") from None
     lines = csv.DictReader(text.splitlines())
-    columns = lines.fieldnames or []
+    columns = list(lines.fieldnames or [])
+    if twice := [column for column, count in Counter(columns).items() if count > 1 and column]:
+        raise LabelsError(f"{table}: holds the column {twice[0]} twice")
+    alike = {_plain(finding): finding for finding in findings}
+    if slips := [c for c in columns if c not in findings and _plain(c) in alike]:
+        raise LabelsError(f"{table}: the column {slips[0]!r} is called {alike[_plain(slips[0])]} in this model")
     if "file" not in columns or not set(columns) & set(findings):
         raise LabelsError(
             f"{table}: needs a column `file` and at least one of the model's findings: {', '.join(findings)};"
@@ -33,13 +42,19 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
         )
     labels: dict[str, list[float]] = {}
     for number, row in enumerate(_rows(lines, table), start=2):
-        name = (row["file"] or "").strip().replace("\\", "/")
+        name = (row["file"] or "").strip()
         if not name:
             raise LabelsError(f"{table}, line {number}: names no file")
         if name in labels:
             raise LabelsError(f"{table}, line {number}: {name} stands there twice")
         labels[name] = [_value(row.get(finding), table, number, finding) for finding in findings]
+    if all(math.isnan(value) for row in labels.values() for value in row):
+        raise LabelsError(f"{table}: says nothing of any film; 1 is with the finding, 0 without, empty unknown")
     return labels
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\W_]+", "", column).lower()
 
 
 def _rows(lines: "csv.DictReader[str]", table: Path) -> Iterator[dict[str, str]]:
@@ -57,17 +72,33 @@ def _value(text: str | None, table: Path, number: int, finding: str) -> float:
 
 
 def match(labels: dict[str, list[float]], files: Sequence[str]) -> dict[str, list[float]]:
-    """Labels per film of the run: by the whole name, else by the file name, else by its stem, where that is unique.
+    """Labels per film of the run: by the whole name, else by as much of the path as both give, else without the suffix, where one
+    film alone can be meant.
 
     Raises LabelsError when not a single film is found.
     """
-    matched = {}
-    for key in (str, lambda name: PurePosixPath(name).name, lambda name: PurePosixPath(name).stem):
-        in_table, in_run = Counter(map(key, labels)), Counter(map(key, files))
-        by_key = {key(name): row for name, row in labels.items() if in_table[key(name)] == 1}
+    matched, used = {file: labels[file] for file in files if file in labels}, set(files) & set(labels)
+    for without_suffix in (False, True):
+        # By the last part, which both have, so that each is held against few.
+        rows, films = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for name in labels:
+            if name not in used:
+                rows[_parts(_as_path(name), without_suffix)[-1]].append(name)
         for file in files:
-            if file not in matched and in_run[key(file)] == 1 and key(file) in by_key:
-                matched[file] = by_key[key(file)]
+            if file not in matched:
+                films[_parts(file, without_suffix)[-1]].append(file)
+        for last in rows.keys() & films.keys():
+            pairs = [
+                (name, file)
+                for name in rows[last]
+                for file in films[last]
+                if _agree(_parts(_as_path(name), without_suffix), _parts(file, without_suffix))
+            ]
+            of_row, of_film = Counter(name for name, _ in pairs), Counter(file for _, file in pairs)
+            for name, file in pairs:
+                if of_row[name] == of_film[file] == 1:
+                    matched[file] = labels[name]
+                    used.add(name)
     if not matched:
         raise LabelsError(
             f"none of the {len(labels)} films in the labels table is among the {len(files)} films of this run"
@@ -75,10 +106,29 @@ def match(labels: dict[str, list[float]], files: Sequence[str]) -> dict[str, lis
     return matched
 
 
+def _as_path(name: str) -> str:
+    """A file as a table calls it: one of `results.csv`, or of Windows."""
+    return unguard(name).replace("\\", "/")
+
+
+def _parts(name: str, without_suffix: bool) -> tuple[str, ...]:
+    path = PurePosixPath(name)
+    return path.with_suffix("").parts if without_suffix and path.name else path.parts or ("",)
+
+
+def _agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two paths may be one, seen from different folders."""
+    common = min(len(one), len(other))
+    return one[-common:] == other[-common:]
+
+
 def judge(
     readings: Iterable[Reading], labels: dict[str, list[float]], manifest: Manifest
-) -> tuple[LabelledFinding, ...]:
-    """AUROC, sensitivity and specificity of this run, per finding that the table labels. labels: as `match` returns."""
+) -> tuple[tuple[LabelledFinding, ...], int]:
+    """AUROC, sensitivity and specificity of this run, per finding that the table labels, and how many labelled films have a score.
+
+    labels: as `match` returns.
+    """
     told, said, whose = [], [], []
     for reading in readings:
         if reading.status is Status.OK and reading.file in labels:
@@ -100,4 +150,4 @@ def judge(
             rows.append(LabelledFinding(finding.name, positives, negatives, area, point))
         else:
             rows.append(LabelledFinding(finding.name, positives, negatives, None, None))
-    return tuple(rows)
+    return tuple(rows), len(told)

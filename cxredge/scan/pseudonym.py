@@ -39,14 +39,16 @@ def own_salt(folder: Path | None = None) -> bytes | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         made = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
         if not file.exists():
-            with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-                opened.write(secrets.token_bytes(SALT_BYTES))
-                opened.flush()
-                os.fsync(opened.fileno())
-            # Two scans may start at once: the first to link wins, and both read what it made.
-            with suppress(FileExistsError):
-                os.link(made, file)
-            made.unlink()
+            try:
+                with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+                    opened.write(secrets.token_bytes(SALT_BYTES))
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                # Two scans may start at once: the first to link wins, and both read what it made.
+                with suppress(FileExistsError):
+                    os.link(made, file)
+            finally:
+                made.unlink(missing_ok=True)
         salt = file.read_bytes()
     except OSError:
         return None

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from cxredge.scan.memory import give_back_freed_memory
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.scanner import Pictures, Scanner
 from cxredge.scan.summarise import Clock, summarise
-from cxredge.scan.summary import LabelledFinding, Summary
+from cxredge.scan.summary import Labelled, Summary
 from cxredge.scan.worklist import Worklist
 
 if TYPE_CHECKING:
@@ -70,15 +70,10 @@ def scan(
 _OF_WHOLE_FILES = {
     refusal.code for refusal in Refusal if refusal not in {Refusal.EMPTY, Refusal.ENDS_EARLY, Refusal.DAMAGED}
 }
-# What a scan puts into its output folder.
-WRITTEN = (
-    *("journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm", "results.csv", "results.json", "summary.json"),
-    *("report.html", "thumbnails", "heatmaps", "dicom", "in-hand"),
-)
 
 
 class Run:
-    """An output folder held open for a scan; what is written into it, `WRITTEN` lists.
+    """An output folder held open for a scan; what is written into it, `discover.WRITTEN` lists.
 
     roots: films, or folders of them. model: a bundle's folder, archive or shipped name. trust: a public key that must have
     signed it. labels: CSV that this run is to be judged by. restart: forget what an earlier run read. workers: films read at
@@ -152,10 +147,7 @@ class Run:
 
     def films(self) -> list[Found]:
         """Every file below the roots, without what this run writes. Raises DataError for a missing root."""
-        # Films below the output folder itself are films; what is written there is not.
-        around = any(Path(root).resolve().is_relative_to(self._output.resolve()) for root in self._roots)
-        ours = [self._output / name for name in WRITTEN] if around else [self._output]
-        return discover(self._roots, leave_out=[*ours, *([self._labels] if self._labels else [])])
+        return discover(self._roots, output=self._output, leave_out=[self._labels] if self._labels else [])
 
     def known(self, film: Found) -> bool:
         """Whether a film, as it lies there now, has been read."""
@@ -205,29 +197,45 @@ class Run:
     def set_aside(self, film: Found, when: datetime) -> Found | None:
         """Give the reading of what lay under a film's name a name of its own, before the film itself is read; None where that was
         no whole film, such as the beginning of this one."""
-        before = self._journal.reading(film)
-        whole = before is not None and (before.status is Status.OK or before.reason in _OF_WHOLE_FILES)
-        if before is None or not whole:
+        if not self.read_whole(film):
             return None
-        aside = self._journal.set_aside(film, f"{film.name} (before {when:%H:%M:%S})")
+        aside = self._journal.set_aside(film, f"{film.name} (before {when:%Y-%m-%d %H:%M:%S})")
         self._read_here.add(aside.path)
         return aside
 
+    def read_whole(self, film: Found) -> bool:
+        """Whether there is a reading of a film, and of all of it."""
+        reading = self._journal.reading(film)
+        return reading is not None and (reading.status is Status.OK or reading.reason in _OF_WHOLE_FILES)
+
     def shows_the_same(self, one: Found, other: Found) -> bool:
-        """Whether two films were read and are the same picture, of the same patient."""
+        """Whether two files were read and are the same picture, of the same patient; or, where no picture was seen, the same."""
         first, second = self._journal.reading(one), self._journal.reading(other)
-        told = first is not None and second is not None and bool(first.digest)
-        return told and (first.digest, first.patient) == (second.digest, second.patient)  # type: ignore[union-attr]
+        if first is None or second is None:
+            return False
+        if first.digest or second.digest:
+            return (first.digest, first.patient) == (second.digest, second.patient)
+        content = self._journal.content(one)
+        return content is not None and content == self._journal.content(other)
+
+    def watched(self) -> list[Found]:
+        """What a watch showed that was cut off, such as by a power cut."""
+        return self._journal.watched()
+
+    def keep_watched(self, films: Iterable[Found]) -> None:
+        """What a watch shows by now; nothing once it has come to its end."""
+        self._journal.keep_watched(films)
 
     def write(self, films: Sequence[Found], *, started: datetime, clock: Clock) -> tuple[Summary, list[Reading]]:
         """Write the results of films that have all been read; each file takes the place of the old one only when whole."""
         worklist, names = Worklist(self._journal, films, self._manifest), self._manifest.names
-        judged: tuple[LabelledFinding, ...] = ()
-        if self._labels:
-            labelled = match(read_labels(self._labels, names), [film.name for film in films])
-            judged = judge(worklist, labelled, self._manifest)
         earlier = sum(film.path not in self._read_here for film in films)
-        summary = summarise(self._scanner, self._roots, started, worklist.counts, clock, judged, resumed=earlier)
+        summary = summarise(self._scanner, self._roots, started, worklist.counts, clock, resumed=earlier)
+        if self._labels:
+            labels = read_labels(self._labels, names)
+            found = match(labels, [film.name for film in films])
+            judged, scored = judge(worklist, found, self._manifest)
+            summary = replace(summary, labels=judged, labelled=Labelled.of(len(labels), len(found), scored))
         with (
             csv_table(self._output / "results.csv", names, with_patients=self._scanner.with_patient_ids) as add_row,
             json_table(self._output / "results.json", summary) as add_line,

@@ -78,7 +78,11 @@ class Scanner:
         reduced_decoding: bool = False,
         say: Say = lambda _line: None,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, trust=trust)
+        if isinstance(bundle, Bundle):
+            # It may have been opened without the key.
+            self.bundle = bundle if trust is None else open_bundle(bundle.folder, trust=trust)
+        else:
+            self.bundle = open_bundle(bundle, trust=trust)
         manifest = self.bundle.manifest
         self.preprocessing = Preprocessing(size=manifest.preprocessing.size, clahe=manifest.preprocessing.clahe)
         self.with_patient_ids, self.reduced_decoding = with_patient_ids, reduced_decoding
@@ -112,7 +116,8 @@ class Scanner:
         except FilmFailedError as failed:
             return self._unread(name, Status.FAILED, "cannot_be_read_here", str(failed), started), Pictures()
         except OSError as error:
-            detail = f"the file cannot be opened ({error.strerror or error}); check its permissions and the disk"
+            kind = "folder" if path.is_dir() else "file"
+            detail = f"the {kind} cannot be opened ({error.strerror or error}); check its permissions and the disk"
             return self._unread(name, Status.FAILED, "cannot_be_opened", detail, started), Pictures()
         except MemoryError:
             return self._unread(

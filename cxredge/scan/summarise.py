@@ -12,7 +12,7 @@ from cxredge.devices import peak_rss_mb, this_machine
 from cxredge.scan.decide import nearness
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Scanner
-from cxredge.scan.summary import Ages, LabelledFinding, Latency, PointInForce, Summary
+from cxredge.scan.summary import Ages, Latency, PointInForce, Summary
 from cxredge.scan.worklist import Counts
 
 
@@ -40,7 +40,6 @@ def summarise(
     started: datetime,
     counts: Counts,
     clock: Clock,
-    labels: tuple[LabelledFinding, ...],
     *,
     resumed: int,
 ) -> Summary:
@@ -84,7 +83,6 @@ def summarise(
         device=this_machine().text,
         drift=manifest.accuracy,
         drift_by_finding={finding.name: finding.drift for finding in manifest.findings},
-        labels=labels,
         ages=Ages.of(counts.without_age, scored, ages) if ages else None,
         reduced_decoding=scanner.reduced_decoding,
     )

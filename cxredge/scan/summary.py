@@ -47,6 +47,29 @@ class LabelledFinding:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Films that the labels table names, those of them that are in this run, and those of these that have a score.
+
+    note: the sentence for a person; "" where all three are one.
+    """
+
+    named: int
+    found: int
+    scored: int
+    note: str
+
+    @classmethod
+    def of(cls, named: int, found: int, scored: int) -> "Labelled":
+        """Counts and sentence."""
+        notes = []
+        if found < named:
+            notes.append(f"{found} of the {named} films in the labels table are in this run")
+        if scored < found:
+            notes.append(f"{found - scored} of its labelled films got no score and count nowhere")
+        return cls(named, found, scored, "; ".join(notes))
+
+
+@dataclass(frozen=True)
 class PointInForce:
     """Where a finding is flagged, with what that point did on validation films.
 
@@ -112,6 +135,7 @@ class Summary:
     runtime: name, version, threads, self_test; `notice` where engines were passed over, `caveat` where the accuracy shown was
     measured on another graph.
     drift: the manifest's accuracy record: mean AUROC full and compressed, their paired difference, and where measured.
+    labels: how the findings fared against a labels table, and labelled, how much of it counts; None without one.
     ages: how many scored films say no age; None under a model for patients of any age.
     dicom_out: what --dicom-out wrote; None without it. points: what the operating point in force means per finding.
     reduced_decoding: whether large compressed DICOM films were decoded no larger than needed.
@@ -139,6 +163,7 @@ class Summary:
     drift: Accuracy
     drift_by_finding: dict[str, Interval]
     labels: tuple[LabelledFinding, ...] = ()
+    labelled: Labelled | None = None
     points: tuple[PointInForce, ...] = ()
     ages: Ages | None = None
     dicom_out: DicomOut | None = None

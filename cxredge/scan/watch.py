@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -64,26 +63,36 @@ class Arrivals:
 
 
 def watch(
-    run: Run, roots: Sequence[Path], *, batch: Batch, stop: Event | None = None, tick: Tick | None = None
+    run: Run,
+    roots: Sequence[Path],
+    *,
+    batch: Batch,
+    say: Callable[[str], None] = lambda _line: None,
+    stop: Event | None = None,
+    tick: Tick | None = None,
 ) -> None:
     """Read what lies below `roots`, then what arrives there, until `stop` is set or Ctrl-C is pressed.
 
     What was read by then is in the results. batch: called when results have been written. A film that was read stays in the
-    results of this watch when its file is moved away. A folder that cannot be listed for a while, such as a share that is
-    offline, is tried again.
+    results of this watch when its file is moved away, also when the watch is cut off and begun again. A folder that cannot be
+    listed for a while, such as a share that is offline, is tried again; `say` is told.
     Raises DataError for a folder that is not there to begin with, OutputError when results cannot be written.
     """
     stop = stop or Event()
-    arrivals, kept = Arrivals(), dict[Path, Found]()
+    arrivals, kept = Arrivals(), {film.path: film for film in run.watched()}
     shown: dict[Path, object] = {}
     run.films()
-    stale, wake = False, _wakes(roots, stop)
+    stale, wake, said = False, _wakes(roots, stop), ""
     try:
         while not stop.is_set():
             films: list[Found] = []
             # What is not there now may be there again in a moment.
-            with suppress(DataError):
-                films = run.films()
+            try:
+                films, said = run.films(), ""
+            except DataError as error:
+                if str(error) != said:
+                    say(f"{error}; trying again")
+                said = str(error)
             whole = arrivals.whole(films, time.monotonic())
             there = {film.path for film in films}
             shown = {path: looks for path, looks in shown.items() if path in there}
@@ -100,6 +109,9 @@ def watch(
                 for path, old in aside.items():
                     if old and run.shows_the_same(old, new[path]):
                         del kept[old.path]
+                # The beginning of a film that was still being copied, under the name that it had until then.
+                kept = {path: film for path, film in kept.items() if path in there or run.read_whole(film)}
+                run.keep_watched(kept.values())
                 batch(*run.write([*kept.values()], started=started, clock=clock))
                 shown |= looks
                 stale = False
@@ -108,6 +120,7 @@ def watch(
         read = [film for film in kept.values() if run.has(film)]
         if stale and read:
             batch(*run.write(read, started=datetime.now().astimezone(), clock=Clock()))
+    run.keep_watched([])
 
 
 def _look(path: Path) -> tuple[int, int, int] | None:

@@ -1,6 +1,7 @@
 """`--dicom-out` through the command line, on a real film whose every name is a canary."""
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -275,3 +276,30 @@ def test_what_was_written_of_a_film_stays_when_its_file_is_moved_away(bundle: Bu
     # Set aside under another name it is still the one film of this picture.
     assert writer.write([(film.with_name("aside"), reading)], lambda _name: pictures) == first
     assert len(list((tmp_path / "out" / "dicom").glob("sr-*.dcm"))) == first.reports == 1
+
+
+def test_films_of_one_name_size_and_time_get_each_their_patients_report(bundle: Bundle, tmp_path: Path) -> None:
+    """In one watch, whose writer does not open again what it knows."""
+    film, dataset = tmp_path / "IM1.dcm", dcmread(EXAMPLES / "chest-cr.dcm")
+    writer = DicomWriter(tmp_path / "out", bundle.manifest, read_with="test")
+    with Scanner(bundle) as scanner:
+        for number in ("1001", "1002"):
+            dataset.PatientID = number
+            dataset.save_as(film)
+            os.utime(film, (315532800, 315532800))
+            reading, pictures = scanner.read_with_pictures(film)
+            writer.write([(film, reading)], lambda _name, pictures=pictures: pictures)
+            (report,) = (tmp_path / "out" / "dicom").glob("sr-*.dcm")
+            assert dcmread(report).PatientID == number
+
+
+def test_no_report_is_removed_while_a_film_cannot_be_looked_at(bundle: Bundle, tmp_path: Path) -> None:
+    film = Path(shutil.copy(EXAMPLES / "chest-cr.dcm", tmp_path))
+    with Scanner(bundle) as scanner:
+        reading, pictures = scanner.read_with_pictures(film)
+    DicomWriter(tmp_path / "out", bundle.manifest, read_with="test").write([(film, reading)], lambda _name: pictures)
+    written = set((tmp_path / "out" / "dicom").iterdir())
+    film.unlink()
+    later = DicomWriter(tmp_path / "out", bundle.manifest, read_with="test")
+    assert later.write([(film, reading)], lambda _name: pictures).unfit == 1
+    assert set((tmp_path / "out" / "dicom").iterdir()) == written

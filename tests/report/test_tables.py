@@ -133,6 +133,7 @@ def test_summary_holds_the_fields_that_programs_read(tmp_path: Path, summary: Su
         "drift": "dict",
         "drift_by_finding": "dict",
         "labels": "list",
+        "labelled": "NoneType",
         "points": "list",
         "ages": "NoneType",
         "dicom_out": "NoneType",

@@ -10,6 +10,7 @@ from house import EXAMPLES, Cli, rows_of
 
 import cxredge
 from cxredge import Reading, Scanner, Status
+from cxredge.errors import KeyFileError
 
 
 def test_importing_cxredge_loads_no_engine_and_no_decoder() -> None:
@@ -56,3 +57,9 @@ def test_a_bundle_can_be_given_by_its_folder_and_names_are_given_when_asked_for(
     assert reading.file == "ward/7.dcm"
     assert reading.patient_id == "EXAMPLE-00000041_006"
     assert asdict(reading)["patient"].startswith("P-")
+
+
+def test_an_open_bundle_must_be_signed_too_where_a_key_is_given(tmp_path: Path) -> None:
+    bundle = cxredge.open_bundle()
+    with pytest.raises(KeyFileError):
+        Scanner(bundle, trust=tmp_path / "nobody.pub")

@@ -61,9 +61,59 @@ def test_films_below_the_output_folder_are_read_and_what_is_written_there_is_not
         run = cli("scan", "films", "-o", ".")
         assert run.returncode == 0, run.stderr
         assert [row["file"] for row in rows_of(tmp_path)] == ["film.jpg"]
-    # The other way round too.
+    # The other way round too: what lies there of that scan is not read.
     assert cli("scan", ".", "-o", "films").returncode == 0
-    assert {row["file"] for row in rows_of(tmp_path / "films")} >= {"report.html"}
+    there = {row["file"] for row in rows_of(tmp_path / "films")}
+    assert "films/film.jpg" in there
+    assert there.isdisjoint({"report.html", "results.csv", "journal.sqlite"})
+
+
+def test_films_in_folders_named_like_those_of_a_scan_are_read(cli: Cli, tmp_path: Path) -> None:
+    """An export for a PACS lies in `dicom` as often as not."""
+    for name in ("dicom/PAT1/IM1", "dicom/IM2", "heatmaps/IM3.jpg", "thumbnails/IM4.jpg"):
+        (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
+        source = EXAMPLES / ("00000041_006.dcm" if name.startswith("dicom") else "00028351_000.jpg")
+        shutil.copyfile(source, tmp_path / "films" / name)
+    assert cli("scan", "films", "-o", "elsewhere").returncode == 0
+    named = {row["file"] for row in rows_of(tmp_path / "elsewhere")}
+    assert len(named) == 4
+    for _ in range(2):
+        assert cli("scan", "films", "-o", "films", "--dicom-out").returncode == 0
+        assert {row["file"] for row in rows_of(tmp_path / "films")} == named
+    # Nor are the pictures of that scan films of the next one, wherever it writes.
+    assert cli("scan", "films", "-o", "films/again").returncode == 0
+    assert {row["file"] for row in rows_of(tmp_path / "films" / "again")} == named
+
+
+def test_what_the_system_keeps_on_a_disk_is_not_read_and_a_locked_folder_stops_nothing(
+    cli: Cli, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    for folder in ("$RECYCLE.BIN/S-1-5-21", "System Volume Information", "lost+found", "ward", "locked"):
+        (stick / folder).mkdir(parents=True)
+        shutil.copyfile(EXAMPLES / "00028351_000.jpg", stick / folder / "film.jpg")
+    locked = stick / "locked"
+
+    def scan(*prefix: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*prefix, *cli.command("scan", "stick", "-o", "out")], cwd=tmp_path, env=cli.environment, check=False,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    locked.chmod(0)
+    try:
+        # To root nothing is locked, unless it gives that up.
+        powers = "-dac_override,-dac_read_search"
+        ours = os.geteuid() == 0
+        run = scan(*["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] * ours)
+    finally:
+        locked.chmod(0o755)
+    assert run.returncode == 1, run.stderr
+    assert "the folder cannot be opened (Permission denied)" in run.stdout
+    rows = {row["file"]: (row["status"], row["reason"]) for row in rows_of(tmp_path / "out")}
+    assert rows == {"ward/film.jpg": ("ok", ""), "locked": ("failed", "cannot_be_opened")}
+    assert scan().returncode == 0
+    assert {row["file"] for row in rows_of(tmp_path / "out")} == {"ward/film.jpg", "locked/film.jpg"}
 
 
 def test_pipes_brackets_and_narrow_consoles_stop_nothing(cli: Cli, tmp_path: Path) -> None:

@@ -13,11 +13,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from house import EXAMPLES, Cli, rows_of, without_times
+from PIL import Image
 
 from cxredge.bundle import Bundle
+from cxredge.scan.journal import fingerprint
 
 RESULTS = ("results.csv", "results.json", "summary.json", "report.html")
 
@@ -203,3 +206,16 @@ def test_films_of_one_name_size_and_time_are_told_apart(cli: Cli, tmp_path: Path
         assert cli("scan", film.parent, "--output", "out", "--with-patient-ids").returncode == 0
         (row,) = rows_of(tmp_path / "out")
         assert row["patient_id"] == patient
+
+
+def test_films_that_differ_in_the_middle_alone_are_told_apart(tmp_path: Path) -> None:
+    """Uncompressed, with black edges, under one name, of one size and time."""
+    film, seen = tmp_path / "IM1.bmp", set()
+    for grey in (40, 200):
+        picture = np.zeros((1000, 1040), np.uint8)
+        picture[40:960, 300:500] = grey
+        Image.fromarray(picture).save(film)
+        os.utime(film, (315532800, 315532800))
+        seen.add(fingerprint(film))
+    assert len(seen) == 2
+    assert len({looks[:2] for looks in seen}) == 1

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from house import EXAMPLES, Cli, rows_of
 
+from cxredge.errors import LabelsError
+from cxredge.scan.labels import match
+
 
 def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
     run = cli("scan", EXAMPLES, "--output", "out", "--labels", EXAMPLES / "labels.csv")
@@ -30,6 +33,9 @@ def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
         ("file,Effusion\na.jpg,maybe\n", "line 2, Effusion: 'maybe' is neither"),
         ("file,Effusion\na.jpg,1\na.jpg,0\n", "line 3: a.jpg stands there twice"),
         ("file,Effusion\nabsent.jpg,1\n", "none of the 1 films"),
+        ("file,Effusion,Effusion\na.jpg,1,0\n", "holds the column Effusion twice"),
+        ("file,Mass,pleural thickening\na.jpg,1,0\n", "'pleural thickening' is called Pleural_Thickening"),
+        ("file,Effusion\n00028351_000.jpg,\n", "says nothing of any film"),
     ],
 )
 def test_wrong_labels_stop_the_run_before_it_reads(cli: Cli, tmp_path: Path, table: str, says: str) -> None:
@@ -54,3 +60,38 @@ def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path
     assert run.returncode == 2
     assert says in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_labels_that_count_nowhere_are_said(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "file,Effusion\n00028351_000.jpg,0\n00000457_002.jpg,1\nleg-cr.dcm,1\ngone.jpg,1\n"
+    )
+    run = cli("scan", EXAMPLES, "--output", "out", "--labels", "labels.csv")
+    assert run.returncode == 0, run.stderr
+    said = (
+        "3 of the 4 films in the labels table are in this run; 1 of its labelled films got no score and count nowhere"
+    )
+    assert said in " ".join(run.stdout.split())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["labelled"] == {"named": 4, "found": 3, "scored": 2, "note": said}
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    assert (summary["labels"][0]["positives"], summary["labels"][0]["negatives"]) == (1, 1)
+
+
+def test_a_label_finds_the_one_film_that_can_be_meant() -> None:
+    def matched(table: list[str], files: list[str]) -> dict[str, str]:
+        found = match({name: [float(i)] for i, name in enumerate(table)}, files)
+        return {file: table[int(value)] for file, (value,) in found.items()}
+
+    files = ["a/IM1.jpg", "b/IM1.jpg", "b/IM2.dcm", "-1.jpg", "w\\\\x.jpg"]
+    # By the end of the path, whichever is longer, and without the suffix where a copy was re-encoded.
+    assert matched(["/data/a/IM1.jpg", "D:\\films\\b\\IM2.dcm"], files) == {
+        "a/IM1.jpg": "/data/a/IM1.jpg", "b/IM2.dcm": "D:\\films\\b\\IM2.dcm",
+    }  # fmt: skip
+    assert matched(["IM2.png"], files) == {"b/IM2.dcm": "IM2.png"}
+    # As results.csv guards it, and as it prints a backslash.
+    assert matched(["'-1.jpg", "w\\\\x.jpg"], files) == {"-1.jpg": "'-1.jpg", "w\\\\x.jpg": "w\\\\x.jpg"}
+    # Another folder's film, and one of two: nobody's.
+    for table in (["c/IM1.jpg"], ["c/IM2.jpg"], ["IM1.jpg"]):
+        with pytest.raises(LabelsError, match="none of the 1 films"):
+            matched(table, files)

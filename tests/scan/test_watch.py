@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
@@ -162,9 +163,71 @@ def test_a_film_under_a_used_name_takes_nobodys_place(bundle: Bundle, tmp_path: 
     assert list(first) == ["IM1.jpg"]
     assert len(second) == 2
     (aside,) = set(second) - {"IM1.jpg"}
-    assert re.fullmatch(r"IM1\.jpg \(before \d\d:\d\d:\d\d\)", aside)
+    assert re.fullmatch(r"IM1\.jpg \(before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\)", aside)
     assert second[aside] == first["IM1.jpg"] != second["IM1.jpg"]
     assert third == second
+
+
+def test_two_films_set_aside_in_one_second_both_stay(bundle: Bundle, tmp_path: Path) -> None:
+    """Clocks stand still, and summer time ends."""
+    film, when = Found("IM1.jpg", tmp_path / "films" / "IM1.jpg"), datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
+    film.path.parent.mkdir()
+    with Run([film.path.parent], tmp_path / "out", model=str(bundle.folder)) as run:
+        names = []
+        for source in (FILM, OTHER, FILM):
+            shutil.copyfile(source, film.path)
+            run.read([film], of=1)
+            aside = run.set_aside(film, when)
+            assert aside is not None
+            names.append(aside.name)
+            assert run.has(aside)
+    assert names == [
+        "IM1.jpg (before 2026-10-25 02:30:00)",
+        *(f"IM1.jpg (before 2026-10-25 02:30:00, {i})" for i in (2, 3)),
+    ]
+
+
+def test_a_watch_that_was_cut_off_goes_on_with_what_it_showed(watcher: Watcher, tmp_path: Path) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    shutil.copyfile(FILM, films / "A.jpg")
+    shutil.copyfile(OTHER, films / "B.jpg")
+    process = watcher("films")
+    wait_for(out, {"A.jpg": "ok", "B.jpg": "ok"})
+    process.kill()
+    process.communicate()
+    # The films were fetched in the meantime.
+    shutil.move(films / "A.jpg", tmp_path / "A.jpg")
+    shutil.copyfile(EXAMPLES / "00000457_002.jpg", films / "C.jpg")
+    process = watcher("films")
+    wait_for(out, {"A.jpg": "ok", "B.jpg": "ok", "C.jpg": "ok"})
+    process.send_signal(signal.SIGTERM)
+    assert "Going on with 2 films" in "".join(process.communicate(timeout=30))
+    # One that was ended is over.
+    shutil.copyfile(EXAMPLES / "00000457_002.jpg", films / "D.jpg")
+    watcher("films")
+    wait_for(out, {"B.jpg": "ok", "C.jpg": "ok", "D.jpg": "ok"})
+
+
+def test_what_is_no_film_is_listed_once_and_the_name_of_a_copy_goes_with_it(bundle: Bundle, tmp_path: Path) -> None:
+    films, stop, seen = tmp_path / "films", Event(), list[set[str]]()
+    films.mkdir()
+    (films / "notes.txt").write_text("no film")
+    (films / "B.jpg.part").write_bytes(FILM.read_bytes()[:9000])
+
+    def batch(_summary: Summary, _unread: list[Reading]) -> None:
+        seen.append({row["file"] for row in rows_of(tmp_path / "out")})
+        if len(seen) == 1:
+            os.utime(films / "notes.txt", (1, 1))
+            (films / "B.jpg.part").unlink()
+            shutil.copyfile(FILM, films / "B.jpg")
+        elif "B.jpg" in seen[-1] and "B.jpg.part" not in seen[-1]:
+            stop.set()
+
+    with Run([films], tmp_path / "out", model=str(bundle.folder)) as run:
+        run_watch(run, [films], batch=batch, stop=stop)
+    assert seen[0] == {"notes.txt", "B.jpg.part"}
+    assert seen[-1] == {"notes.txt", "B.jpg"}
 
 
 def test_an_offline_share_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,5 +235,5 @@ def test_an_offline_share_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(Path, "is_dir", stale)
-    with pytest.raises(DataError, match="cannot be looked at"):
+    with pytest.raises(DataError, match="cannot be listed"):
         discover([tmp_path])
