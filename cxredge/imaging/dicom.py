@@ -67,7 +67,9 @@ def _grey_scale(source: DicomSource, shape: Shape) -> GreyScale:
         slope, intercept = numbers_of(header, "RescaleSlope"), numbers_of(header, "RescaleIntercept")
         if slope and intercept and slope[0]:
             modality = Rescale(slope[0], intercept[0])
-    voi: LookupTable | Window | None = _lookup_table(source, "VOILUTSequence", signed=shape.signed)
+    # Where a file does not say how its descriptor is coded (implicit VR), what the modality stage gives decides (C.11.2.1.1).
+    below_zero = shape.signed or (isinstance(modality, Rescale) and modality.intercept < 0)
+    voi: LookupTable | Window | None = _lookup_table(source, "VOILUTSequence", signed=below_zero)
     if voi is None:
         center, width = numbers_of(header, "WindowCenter"), numbers_of(header, "WindowWidth")
         shape_name = code_of(header, "VOILUTFunction") or WindowShape.LINEAR.name

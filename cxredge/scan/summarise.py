@@ -74,7 +74,7 @@ def summarise(
         },
         runtime={
             "name": scanner.runtime,
-            "version": scanner.engine.removeprefix(f"{scanner.runtime} "),
+            "version": scanner.engine.removeprefix(scanner.runtime).lstrip(": "),
             "threads": str(scanner.threads),
             "self_test": f"passed on {scanner.self_test.films} films, mean |logit difference| {scanner.self_test.mean:.4f}",
             **({"notice": "; ".join(scanner.notices)} if scanner.notices else {}),

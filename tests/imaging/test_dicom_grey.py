@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
@@ -155,6 +155,19 @@ def test_voi_lut_agrees_with_pydicom(write_dicom: WriteDicom, film12: NDArray[np
     path = write_dicom(film12, bits=12, VOILUTSequence=[lut_item(entries, 500, 10)], **WINDOW)
     expected = np.rint(apply_voi(film12, dcmread(path)) / 1023 * 255)
     assert np.abs(read_dicom(path).pixels - expected).max() <= 1
+
+
+def test_a_table_that_begins_below_zero_is_read_in_implicit_vr_too(
+    write_dicom: WriteDicom, film12: NDArray[np.uint16]
+) -> None:
+    """There the descriptor's first value has no type of its own: 64,536 or -1,000."""
+    item = lut_item(np.linspace(0, 255, 4096).astype(np.uint16), -1000, 8)
+    said = {"RescaleSlope": 1, "RescaleIntercept": -1000, "VOILUTSequence": [item]}
+    explicit, implicit = (
+        read_dicom(write_dicom(film12, bits=12, syntax=syntax, **said)).pixels
+        for syntax in (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
+    )
+    assert np.array_equal(explicit, implicit)
 
 
 def test_voi_lut_with_eight_bit_entries_reaches_beyond_255_inputs(
