@@ -33,12 +33,13 @@ def read_dicom(path: Path, *, at_least: int | None = None) -> Plane:
         source = open_dicom(path, file)
         shape = shape_of(source.header)
         scale = _grey_scale(source, shape)
-        frame, photometric, block = decode(source, shape, at_least if _averages(scale) else None)
+        film = decode(source, shape, at_least if _averages(scale) else None)
         aspect, tags, person = pixel_aspect_of(source.header), tags_of(source), person_of(source.header)
     # Nobody else holds the frame.
-    pixels = to_grey(frame, scale, over=True) if shape.samples == 1 else _luminance(frame, photometric)
-    coloured = 0.0 if shape.samples == 1 else _coloured(frame, photometric)
-    return Plane(pixels, shape.rows, shape.columns, aspect, tags, coloured, person, block)
+    grey = shape.samples == 1
+    pixels = to_grey(film.values, scale, over=True) if grey else _luminance(film.values, film.photometric)
+    coloured = 0.0 if grey else _coloured(film.values, film.photometric)
+    return Plane(pixels, shape.rows, shape.columns, aspect, tags, coloured, person, film.block)
 
 
 def _averages(scale: GreyScale) -> bool:

@@ -43,6 +43,7 @@ _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 # Colour at 16 bits a sample would be the longest frame; more is a decompression bomb.
 _MAX_INFLATED = 6 * MAX_PIXELS
+JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
 _JPEG_SYNTAXES = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
 
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from cxredge.errors import FilmFailedError, FilmRefusedError, Refusal
 from cxredge.imaging.dicom_file import (
+    JPEG_2000,
     DicomSource,
     raise_unless_content,
     read_encapsulated,
@@ -49,7 +50,6 @@ _DECODERS = {
 # These decode JPEG Extended above 8 bits. The first comes with the extra `fast`; the second's licence (GPL) keeps it out of what
 # cxredge installs, and it may differ by one of 4,096 levels.
 _TWELVE_BIT_DECODERS = ("imagecodecs", "pylibjpeg")
-_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
 _JPEG_OF_8_BITS = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
 _JPEG_LOSSLESS = (uid.JPEGLossless, uid.JPEGLosslessSV1)
 # These keep Python's lock while they decode, so that several at once would be no faster and only take more memory.
@@ -76,6 +76,17 @@ class Shape:
     signed: bool
     photometric: str
     planar: int
+
+    @property
+    def plain_grey(self) -> bool:
+        """Whether values are unsigned grey, which decoders give without pydicom's detours."""
+        return self.samples == 1 and not self.signed
+
+    @property
+    def said(self) -> dict[str, int]:
+        """What the header says of a coded frame."""
+        bits = {"allocated": self.bits_allocated, "stored": self.bits_stored}
+        return {"rows": self.rows, "columns": self.columns, **bits}
 
     @property
     def frame_bytes(self) -> int:
@@ -113,21 +124,65 @@ def shape_of(header: Dataset) -> Shape:
     )
 
 
-def decode(source: DicomSource, shape: Shape, at_least: int | None) -> tuple[NDArray[Any], str, int]:
-    """Stored values [rows, columns] or [rows, columns, 3], their photometric interpretation once decoded, and how many pixels
-    of the film each is the mean of, along a side."""
+@dataclass(frozen=True)
+class Decoded:
+    """Stored values [rows, columns] or [rows, columns, 3]; photometric: what they are once decoded.
+
+    block: how many pixels of the film, along a side, each is the mean of.
+    """
+
+    values: NDArray[Any]
+    photometric: str
+    block: int = 1
+
+
+def decode(source: DicomSource, shape: Shape, at_least: int | None) -> Decoded:
+    """The film's values. at_least: side in pixels below which they must not fall, where they may be means of several; None: each
+    pixel its own.
+
+    Raises FilmRefusedError where they are damaged or coded as nobody here can read, FilmFailedError where the decoder that could
+    is not installed.
+    """
+    syntax = source.syntax
     try:
-        decoder = get_decoder(source.syntax)
+        decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise FilmRefusedError(Refusal.UNSUPPORTED, f"pixels coded as {uid_name(source.syntax)}") from None
-    plugin = _plugin(source.syntax, shape, decoder.available_plugins) if decoder.is_encapsulated else ""
-    lock = _ONE_AT_A_TIME if plugin in _HOLD_PYTHON else nullcontext()
-    if plugin:
-        coded_as = {"allocated": shape.bits_allocated, "components": shape.samples}
-        frame = read_encapsulated(source, shape.rows, shape.columns, **coded_as)
-    else:
+        raise FilmRefusedError(Refusal.UNSUPPORTED, f"pixels coded as {uid_name(syntax)}") from None
+    if decoder.is_native:
         frame = read_native(source, shape.frame_bytes, shape.frame_bytes // shape.rows)
-    options: dict[str, Any] = {
+        # The grey table masks unused bits itself, so the array can be the file's own bytes.
+        return _by_pydicom(frame, decoder, source, shape, view_only=True, correct_unused_bits=False)
+    plugin = _plugin(syntax, shape, decoder.available_plugins)
+    frame = read_encapsulated(
+        source, shape.rows, shape.columns, allocated=shape.bits_allocated, components=shape.samples
+    )
+    if syntax in _JPEG_OF_8_BITS and shape.bits_allocated == 8:
+        # Also a colour film, of which it is not taken: what decodes those goes on where a stream is broken.
+        grey = read_grey_jpeg(frame, at_least=at_least)
+        if grey is not None and shape.plain_grey:
+            return Decoded(grey, shape.photometric, round(shape.columns / grey.shape[1]))
+    if syntax in JPEG_2000 and shape.plain_grey and at_least:
+        means = read_grey_jpeg_2000_reduced(frame, **shape.said, at_least=at_least)
+        if means is not None:
+            return Decoded(means[0], shape.photometric, means[1])
+    pixels = read_grey_unlocked(frame, syntax, **shape.said) if shape.plain_grey else None
+    with nullcontext() if pixels is not None or plugin not in _HOLD_PYTHON else _ONE_AT_A_TIME:
+        if pixels is None and shape.plain_grey:
+            pixels = _grey(frame, syntax, plugin, shape)
+        found = (
+            _by_pydicom(encapsulate([frame]), decoder, source, shape, decoding_plugin=plugin)
+            if pixels is None
+            else Decoded(pixels, shape.photometric)
+        )
+    # Its decoders go on at a hole.
+    if syntax in _JPEG_LOSSLESS and shape.samples == 1 and not is_as_long_as_decoded(frame, found.values):
+        detail = "its JPEG Lossless stream is longer or shorter than the picture in it"
+        raise FilmRefusedError(Refusal.DAMAGED, detail)
+    return found
+
+
+def _by_pydicom(coded: bytes, decoder: Decoder, source: DicomSource, shape: Shape, **how: Any) -> Decoded:
+    options: dict[str, Any] = how | {
         "rows": shape.rows,
         "columns": shape.columns,
         "number_of_frames": 1,
@@ -140,62 +195,34 @@ def decode(source: DicomSource, shape: Shape, at_least: int | None) -> tuple[NDA
         "pixel_keyword": "PixelData",
         "pixel_vr": source.vr,
     }
-    if decoder.is_native:
-        # The grey table masks unused bits itself, so the array can be the file's own bytes.
-        options |= {"view_only": True, "correct_unused_bits": False}
-    if shape.bits_allocated == 8 and source.syntax in _JPEG_OF_8_BITS:
-        # Also a colour film, of which it is not taken: what decodes those goes on where a stream is broken.
-        grey = read_grey_jpeg(frame, at_least=at_least)
-        if grey is not None and shape.samples == 1 and not shape.signed:
-            return grey, shape.photometric, round(shape.columns / grey.shape[1])
-    if plugin and shape.samples == 1 and not shape.signed:
-        said = {
-            "rows": shape.rows, "columns": shape.columns,
-            "allocated": shape.bits_allocated, "stored": shape.bits_stored,
-        }  # fmt: skip
-        wavelet = source.syntax in _JPEG_2000
-        if wavelet and at_least and (means := read_grey_jpeg_2000_reduced(frame, **said, at_least=at_least)):
-            return means[0], shape.photometric, means[1]
-        if (pixels := read_grey_unlocked(frame, source.syntax, **said)) is not None:
-            return _whole(pixels, frame, source.syntax), shape.photometric, 1
-    photometric = shape.photometric
     try:
-        with lock:
-            array = _grey(frame, source.syntax, plugin, shape) if plugin else None
-            if array is None:
-                coded = encapsulate([frame]) if plugin else frame
-                array, properties = decoder.as_array(coded, index=0, raw=True, decoding_plugin=plugin, **options)
-                photometric = str(properties["photometric_interpretation"])
+        values, properties = decoder.as_array(coded, index=0, raw=True, **options)
     except Exception as error:
-        raise_unless_content(error)
-        detail = f"its pixels cannot be decoded as {syntax_name(source.syntax)}"
-        raise FilmRefusedError(Refusal.DAMAGED, detail) from None
-    return _whole(array, frame, source.syntax), photometric, 1
-
-
-def _whole(values: NDArray[Any], coded: bytes, syntax: uid.UID) -> NDArray[Any]:
-    """The same values. Raises FilmRefusedError where their decoder is known to go on at a hole, and did."""
-    if syntax in _JPEG_LOSSLESS and values.ndim == 2 and not is_as_long_as_decoded(coded, values):
-        detail = "its JPEG Lossless stream is longer or shorter than the picture in it"
-        raise FilmRefusedError(Refusal.DAMAGED, detail)
-    return values
+        raise _damaged(error, source.syntax) from None
+    return Decoded(values, str(properties["photometric_interpretation"]))
 
 
 def _grey(coded: bytes, syntax: uid.UID, plugin: str, shape: Shape) -> NDArray[Any] | None:
     """Values of an unsigned grey frame, without the copies of the film that pydicom makes; None for what is left to it."""
-    if shape.samples != 1 or shape.signed:
-        return None
     rows, columns, allocated, stored = shape.rows, shape.columns, shape.bits_allocated, shape.bits_stored
-    if plugin == "pillow" and syntax in _JPEG_2000:
-        return read_grey_jpeg_2000(coded, allocated=allocated, stored=stored)
-    if plugin == "pyjpegls":
-        return read_grey_jpeg_ls(coded, rows=rows, columns=columns, allocated=allocated)
-    if plugin == "gdcm" and syntax in _JPEG_LOSSLESS:
-        return read_grey_jpeg_lossless(
-            coded, syntax=str.__str__(syntax), photometric=shape.photometric,
-            rows=rows, columns=columns, allocated=allocated, stored=stored,
-        )  # fmt: skip
+    try:
+        if plugin == "pillow" and syntax in JPEG_2000:
+            return read_grey_jpeg_2000(coded, allocated=allocated, stored=stored)
+        if plugin == "pyjpegls":
+            return read_grey_jpeg_ls(coded, rows=rows, columns=columns, allocated=allocated)
+        if plugin == "gdcm" and syntax in _JPEG_LOSSLESS:
+            return read_grey_jpeg_lossless(
+                coded, syntax=str.__str__(syntax), photometric=shape.photometric,
+                rows=rows, columns=columns, allocated=allocated, stored=stored,
+            )  # fmt: skip
+    except Exception as error:
+        raise _damaged(error, syntax) from None
     return None
+
+
+def _damaged(error: Exception, syntax: uid.UID) -> FilmRefusedError:
+    raise_unless_content(error)
+    return FilmRefusedError(Refusal.DAMAGED, f"its pixels cannot be decoded as {syntax_name(syntax)}")
 
 
 def _plugin(syntax: uid.UID, shape: Shape, available: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom import uid
 
 from cxredge.imaging.codestream import coded_precision
+from cxredge.imaging.dicom_file import JPEG_2000
 
 _CODECS = {
     uid.JPEGExtended12Bit: "jpeg8_decode",
@@ -23,7 +24,6 @@ _CODECS = {
     uid.JPEG2000Lossless: "jpeg2k_decode",
     uid.JPEG2000: "jpeg2k_decode",
 }
-_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
 
 
 def is_here() -> bool:
@@ -44,7 +44,7 @@ def read_grey_unlocked(
         return None
     if syntax == uid.JPEGExtended12Bit and stored <= 8:
         return None  # Pillow's, as in any JPEG picture: another decoder could differ by a grey level
-    if syntax in _JPEG_2000 and not stored <= (coded_precision(coded) or 0) <= allocated:
+    if syntax in JPEG_2000 and not stored <= (coded_precision(coded) or 0) <= allocated:
         return None
     import imagecodecs
 

@@ -149,5 +149,5 @@ def test_jpeg_2000_gives_the_values_that_pydicom_gives(name: str) -> None:
     dataset = dcmread(path)
     with path.open("rb") as file:
         source = dicom.open_dicom(path, file)
-        array, _photometric, _block = dicom.decode(source, dicom.shape_of(source.header), None)
+        array = dicom.decode(source, dicom.shape_of(source.header), None).values
     np.testing.assert_array_equal(array, pixel_array(dataset, raw=True, decoding_plugin="pillow"))
