@@ -162,27 +162,62 @@ def write_bundle(
     """Write a whole bundle or nothing: it is put together beside `out`, verified by opening it, then moved there.
 
     files: name in the bundle -> file to copy, or its bytes. describe: hashes of them -> manifest. key: private key to sign
-    it with. Raises OutputError when `out` exists and is not a bundle, which is never overwritten.
+    it with. Raises OutputError when `out` exists and is not a bundle, which is never overwritten, and when it cannot be moved
+    there: then the old bundle is as it was, and the error says where the new one lies.
     """
     check_output(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        folder = Path(scratch) / out.name
-        folder.mkdir()
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                (folder / name).write_bytes(content)
-            else:
-                shutil.copyfile(content, folder / name)
-        hashes = {name: sha256_of(folder / name) for name in sorted(files)}
-        text = describe(hashes).model_dump_json(indent=1) + "\n"
-        # Bytes, not text: Windows would turn the line ends.
-        (folder / MANIFEST).write_bytes(text.encode())
-        if key is not None:
-            (folder / SIGNATURE).write_bytes(sign(text.encode(), key))
-        open_bundle(folder)
-        if out.exists():
-            shutil.rmtree(out)
-        folder.replace(out)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        folder = scratch / out.name
+        _put_together(folder, files, describe, key)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    _take_place(folder, out)
+    shutil.rmtree(scratch, ignore_errors=True)
     return open_bundle(out)
+
+
+def _put_together(
+    folder: Path, files: Mapping[str, Path | bytes], describe: Callable[[dict[str, str]], Manifest], key: Path | None
+) -> None:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            shutil.copyfile(content, folder / name)
+    hashes = {name: sha256_of(folder / name) for name in sorted(files)}
+    text = describe(hashes).model_dump_json(indent=1) + "\n"
+    # Bytes, not text: Windows would turn the line ends.
+    (folder / MANIFEST).write_bytes(text.encode())
+    if key is not None:
+        (folder / SIGNATURE).write_bytes(sign(text.encode(), key))
+    open_bundle(folder)
+    # The old bundle is deleted for this one, so this one has to be on the disk by then.
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+
+
+def _take_place(folder: Path, out: Path) -> None:
+    """Move a finished bundle to `out`, what is there aside into the folder around it. A power cut in between deletes neither."""
+    aside = folder.with_name("before")
+    try:
+        if out.exists():
+            out.replace(aside)
+        try:
+            folder.replace(out)
+        except OSError:
+            if aside.exists():
+                aside.replace(out)
+            raise
+    except OSError as error:
+        old = f", the old one in {aside}" if aside.exists() else ""
+        raise OutputError(
+            f"{out}: the new bundle cannot be moved there ({error.strerror or error}) and lies whole in {folder}{old}; close what"
+            " has the old one open, then move it"
+        ) from error

@@ -11,7 +11,7 @@ from house import Cli
 from tamper import copy_of, external_data, flip_a_byte, rehash, rewrite
 
 from cxredge.bundle import Bundle, open_bundle, shipped_names
-from cxredge.bundle.bundle import check_output
+from cxredge.bundle.bundle import check_output, write_bundle
 from cxredge.bundle.selftest import self_test, self_test_once
 from cxredge.errors import (
     BundleContentError,
@@ -219,3 +219,34 @@ def test_a_data_set_called_as_a_model_does_not_hide_it(cli: Cli, tmp_path: Path)
     run = cli("verify")
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("chestxray14 ")
+
+
+def test_a_new_bundle_that_cannot_take_the_old_ones_place_loses_neither(
+    bundle: Bundle, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = Path.replace
+
+    def held(source: Path, target: Path) -> Path:
+        """As on Windows, when a scanner for viruses looks at what was just written."""
+        if source.name == copy.name and source != copy:
+            raise PermissionError(13, "Permission denied")
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", held)
+    files = {name: bundle.folder / name for name in bundle.manifest.files}
+    newer = bundle.manifest.model_copy(update={"version": "9.9.9"})
+    with pytest.raises(OutputError, match="Permission denied") as raised:
+        write_bundle(copy, files, lambda _: newer)
+    assert open_bundle(copy).sha256 == bundle.sha256
+    (kept,) = copy.parent.glob(".copy-*/copy")
+    assert str(kept) in str(raised.value)
+    assert open_bundle(kept).manifest.version == "9.9.9"
+
+
+def test_writing_a_bundle_anew_leaves_nothing_beside_it(bundle: Bundle, copy: Path) -> None:
+    files = {name: bundle.folder / name for name in bundle.manifest.files}
+    assert write_bundle(copy, files, lambda _: bundle.manifest).sha256 == bundle.sha256
+    with pytest.raises(CxredgeError):
+        write_bundle(copy, files, lambda _: bundle.manifest.model_copy(update={"files": {}}))
+    assert open_bundle(copy).sha256 == bundle.sha256
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
