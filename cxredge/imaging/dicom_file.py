@@ -127,9 +127,19 @@ def read_native(source: DicomSource, expected: int, row: int) -> bytes:
     frame = source.stream.read(expected + expected % 2)
     if source.length - expected >= max(row, 2) and any(source.stream.read(row)):
         raise FilmRefusedError(Refusal.DAMAGED, "it holds more rows of pixels than its header says")
+    # Nothing guards deflated data, and behind a hole they go on out of step.
+    if source.syntax == uid.DeflatedExplicitVRLittleEndian and not _ends_or_goes_on(source, starts + source.length):
+        raise FilmRefusedError(Refusal.DAMAGED, "its deflated data do not end where its pixels do")
     if has_unwritten(np.frombuffer(frame, np.uint8, expected).reshape(-1, row), starts):
         raise FilmRefusedError(Refusal.DAMAGED, UNWRITTEN)
     return frame
+
+
+def _ends_or_goes_on(source: DicomSource, at: int) -> bool:
+    """Whether nothing follows the pixels, or one of the groups that may: signatures and padding."""
+    source.stream.seek(at)
+    group = source.stream.read(2)
+    return not group.strip(b"\0") or int.from_bytes(group, "little") in (0xFFFA, 0xFFFC)
 
 
 def read_encapsulated(source: DicomSource, rows: int, columns: int, *, allocated: int, components: int) -> bytes:
@@ -196,6 +206,9 @@ def _inflate(file: BinaryIO, starts: int) -> io.BytesIO:
         raise FilmRefusedError(Refusal.DAMAGED, "its deflated data cannot be inflated") from None
     if inflater.unconsumed_tail:
         raise FilmRefusedError(Refusal.TOO_LARGE, f"inflates to more than {_bytes(_MAX_INFLATED)}")
+    # One byte may make the length even.
+    if inflater.unused_data[1:]:
+        raise FilmRefusedError(Refusal.DAMAGED, "its deflated data end before the file does")
     if not inflater.eof:
         raise FilmRefusedError(Refusal.ENDS_EARLY, f"{_bytes(file.tell())}, inside its deflated data")
     return io.BytesIO(data)

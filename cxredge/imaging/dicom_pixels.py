@@ -28,6 +28,7 @@ from cxredge.imaging.jpeg_lossless import read_grey_jpeg_lossless, read_grey_jpe
 from cxredge.imaging.jpeg_lossless_length import is_as_long_as_decoded
 from cxredge.imaging.plane import MAX_PIXELS
 from cxredge.imaging.reduced import read_grey_jpeg_2000_reduced
+from cxredge.imaging.rle_length import is_as_long_as_its_picture
 from cxredge.imaging.unlocked import is_here, read_grey_unlocked
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -174,10 +175,14 @@ def decode(source: DicomSource, shape: Shape, at_least: int | None) -> Decoded:
             if pixels is None
             else Decoded(pixels, shape.photometric)
         )
-    # Its decoders go on at a hole.
-    if syntax in _JPEG_LOSSLESS and shape.samples == 1 and not is_as_long_as_decoded(frame, found.values):
-        detail = "its JPEG Lossless stream is longer or shorter than the picture in it"
-        raise FilmRefusedError(Refusal.DAMAGED, detail)
+    # The decoders of these go on at a hole.
+    whole = True
+    if syntax in _JPEG_LOSSLESS and shape.samples == 1:
+        whole = is_as_long_as_decoded(frame, found.values)
+    elif syntax == uid.RLELossless:
+        whole = is_as_long_as_its_picture(frame, shape.rows * shape.columns)
+    if not whole:
+        raise FilmRefusedError(Refusal.DAMAGED, f"its {syntax_name(syntax)} is longer or shorter than its picture")
     return found
 
 

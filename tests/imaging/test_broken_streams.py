@@ -141,6 +141,21 @@ def test_the_length_of_a_lossless_jpeg_is_known_to_the_bit(
     assert not is_as_long_as_decoded(coded, other)
 
 
+@pytest.mark.parametrize(
+    "syntax", [uid.RLELossless, uid.DeflatedExplicitVRLittleEndian], ids=lambda syntax: syntax.keyword
+)
+def test_what_is_packed_without_a_checksum_must_come_out_even(
+    write_dicom: WriteDicom, film12: NDArray[np.uint16], syntax: uid.UID
+) -> None:
+    path = write_dicom(film12, bits=12, syntax=syntax)
+    read_dicom(path)
+    whole = path.read_bytes()
+    for share in (0.3, 0.45, 0.6, 0.75, 0.9):
+        at = int(len(whole) * share)
+        path.write_bytes(whole[:at] + bytes(600) + whole[at + 600 :])
+        assert refusal(path) is Refusal.DAMAGED
+
+
 def unwritten_from(data: bytes, at: int, size: int | None = None) -> bytes:
     at -= at % 512
     end = len(data) if size is None else at + size
