@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +16,7 @@ from platformdirs import user_cache_path
 import cxredge
 from cxredge.bundle import Bundle
 from cxredge.bundle.selftest import self_test
-from cxredge.devices import Machine, Profile, power_mode, profile_of, temperatures, this_machine
+from cxredge.devices import Machine, Profile, power_mode, profile_of, read_profile, temperatures, this_machine
 from cxredge.errors import CxredgeError
 from cxredge.imaging.selfcheck import check_decoders
 from cxredge.runtimes import MODULES
@@ -50,13 +51,14 @@ def examine(bundle: Bundle, output: Path) -> list[Check]:
     """Every check. output: folder that results would be written to."""
     machine = this_machine()
     match = profile_of(machine)
+    engines = list(_engines(bundle))
     return [
         *_decoders(),
-        *_engines(bundle),
+        *engines,
         *_device(machine, match.profile, match.why),
         *_disk(output),
         clock(time.time(), newest_file()),
-        memory(machine.memory_mb, available_mb(), match.profile),
+        memory(machine.memory_mb, available_mb(), budgeted(bundle, engines)),
     ]
 
 
@@ -169,20 +171,33 @@ def clock(now: float, newest: float) -> Check:
 
 def available_mb() -> float | None:
     """Memory that programs may still take, in MB (10^6 bytes); None where the system does not say."""
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 / 1e6
+    if sys.platform == "linux":
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024 / 1e6
     return None
 
 
-def memory(total_mb: int | None, free_mb: float | None, profile: Profile) -> Check:
-    """Whether the device's budget fits into what there is."""
-    if total_mb is None and free_mb is None:
+def budgeted(bundle: Bundle, engines: list[Check]) -> Profile:
+    """The profile whose memory budget a scan here has: the bundle's own where its first engine reads, else any computer's.
+
+    Not this machine's: a graphics card's driver does not make a scan on the processor any larger. engines: their checks.
+    """
+    reading = next((check.name for check in engines if check.state is State.OK), None)
+    with suppress(ValueError):  # a profile of somebody's own does not travel with its bundle
+        own = read_profile(bundle.manifest.target)
+        if reading == own.runtimes[0]:
+            return own
+    return read_profile("generic")
+
+
+def memory(total_mb: float | None, free_mb: float | None, profile: Profile) -> Check:
+    """Whether the device's budget fits into what there is. None: a figure that the system does not say."""
+    known = " of ".join(f"{mb:.0f} MB{word}" for mb, word in ((free_mb, " free"), (total_mb, "")) if mb is not None)
+    if not known:
         return Check("memory", "free", State.NOTE, "the system does not say")
     budget = profile.memory_budget_mb
-    text = f"{free_mb or 0:.0f} MB free of {total_mb or 0} MB; a scan is allowed {budget} MB"
+    text = f"{known}; a scan is allowed {budget} MB"
     if total_mb is not None and total_mb < budget:
         return Check("memory", "free", State.UNFIT, f"{text}: this machine is too small")
     if free_mb is not None and free_mb < budget:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from house import Cli
 
 from cxredge.bundle import Bundle
-from cxredge.devices import read_profile
+from cxredge.devices import read_profile, this_machine
 from cxredge.imaging import selfcheck
 from cxredge.imaging.selfcheck import LOSSLESS, LOSSY, PICTURES, check_decoders
-from cxredge.machine.doctor import Check, State, clock, disk, examine, is_fit, memory
+from cxredge.machine import doctor
+from cxredge.machine.doctor import Check, State, budgeted, clock, disk, examine, is_fit, memory
+
+MACHINES = Path(__file__).parent / "machines"
 
 
 def test_this_machine_is_fit_and_the_page_says_why(cli: Cli, bundle: Bundle) -> None:
@@ -98,6 +102,29 @@ def test_memory_is_held_against_the_devices_budget() -> None:
     assert memory(4000, budget - 1, profile).state is State.WARN
     assert memory(budget - 1, 10, profile).state is State.UNFIT
     assert memory(None, None, profile).state is State.NOTE
+    # macOS says how much there is, and not what is free.
+    assert memory(16000, None, profile).detail == f"16000 MB; a scan is allowed {budget} MB"
+    assert memory(4000, 2500.0, profile).detail == f"2500 MB free of 4000 MB; a scan is allowed {budget} MB"
+
+
+def test_a_graphics_cards_driver_makes_no_small_laptop_unfit(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop = replace(this_machine(MACHINES / "x86-avx2"), memory_mb=3898, nvidia="470.256.02")
+    monkeypatch.setattr(doctor, "this_machine", lambda: laptop)
+    checks = {check.area: check for check in examine(bundle, tmp_path)}
+    assert checks["memory"].state is not State.UNFIT
+    assert f"3898 MB; a scan is allowed {read_profile('generic').memory_budget_mb} MB" in checks["memory"].detail
+
+
+def test_the_budget_is_the_targets_only_where_its_own_engine_reads(bundle: Bundle) -> None:
+    def budget(target: str, *engines: str) -> int:
+        built = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": target}))
+        return budgeted(built, [Check("engines", name, State.OK, "") for name in engines]).memory_budget_mb
+
+    assert budget("gpu-server", "tensorrt") == read_profile("gpu-server").memory_budget_mb
+    for target, engine in (("gpu-server", "onnxruntime"), ("my-own", "onnxruntime")):
+        assert budget(target, engine) == budget("generic") == read_profile("generic").memory_budget_mb
 
 
 def test_a_disk_without_room_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
