@@ -11,7 +11,7 @@ from house import Cli
 
 from cxredge.bundle import Bundle
 from cxredge.devices import read_profile, this_machine
-from cxredge.imaging import selfcheck
+from cxredge.imaging import selfcheck, unlocked
 from cxredge.imaging.selfcheck import LOSSLESS, LOSSY, PICTURES, check_decoders
 from cxredge.machine import doctor
 from cxredge.machine.doctor import Check, State, budgeted, clock, disk, examine, is_fit, memory
@@ -84,6 +84,17 @@ def test_a_missing_decoder_makes_the_machine_unfit(
     assert "Process 14 [Selection Value 1]" in unfit.name
     assert "pip install python-gdcm" in unfit.detail
     assert not is_fit(checks)
+
+
+def test_jpeg_ls_is_read_where_pyjpegls_has_no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Python 3.14: GDCM gives the same greys."""
+    from pydicom.pixels.decoders import JPEGLSLosslessDecoder, JPEGLSNearLosslessDecoder
+
+    for decoder in (JPEGLSLosslessDecoder, JPEGLSNearLosslessDecoder):
+        monkeypatch.setattr(decoder, "_available", {"gdcm": decoder._available["gdcm"]})
+    monkeypatch.setattr(unlocked, "find_spec", lambda _name: None)
+    found = [decoded for decoded in check_decoders() if "JPEG-LS" in decoded.kind]
+    assert [decoded.problem for decoded in found] == ["", ""]
 
 
 def test_a_clock_that_cannot_be_right_is_found() -> None:
