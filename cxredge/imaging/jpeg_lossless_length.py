@@ -13,8 +13,8 @@ from cxredge.imaging.codestream import segments_of
 
 _HUFFMAN_TABLE, _SOF_LOSSLESS, _SCAN_HEADER, _RESTART_INTERVAL = 0xC4, 0xC3, 0xDA, 0xDD
 _END = b"\xff\xd9"
-# For a difference that the stream's table has no code for: more bits than any stream has.
-_IMPOSSIBLE = 1 << 40
+# For a difference that the stream's table has no code for: more bits than padding could be.
+_IMPOSSIBLE = 1 << 15
 # Bytes that a writer may have put behind the pixels, besides the byte that DICOM adds to make them even.
 _PADDING = 16
 _ROWS = 64
@@ -58,21 +58,21 @@ def _tables(segment: bytes) -> dict[int, dict[int, int]]:
 
 def _bits(values: NDArray[Any], precision: int, predictor: int, shift: int, table: dict[int, int]) -> int:
     """Bits that the pixels' differences take (T.81 H.1.2): of each the code of its category, and as many more as that says."""
-    found, mask = np.zeros(1 << 16, np.int64), np.uint16((1 << precision) - 1)
-    for top in range(0, len(values), _ROWS):
-        rows: NDArray[np.uint16] = (values[max(top - 1, 0) : top + _ROWS].astype(np.uint16) & mask) >> np.uint16(shift)
-        if not top:
-            first = np.concatenate([[1 << precision - shift - 1], rows[0, :-1]]).astype(np.uint16)
-            found += np.bincount(rows[0] - first, minlength=1 << 16)
-        left, above, before = rows[1:, :-1], rows[:-1, 1:], rows[:-1, :-1]
-        found += np.bincount(rows[1:, 0] - rows[:-1, 0], minlength=1 << 16)
-        found += np.bincount((rows[1:, 1:] - _predicted(predictor, left, above, before)).ravel(), minlength=1 << 16)
     # Differences are modulo 2^16; the category is the length of the larger of it and its negative.
     size = np.minimum(np.arange(1 << 16), (1 << 16) - np.arange(1 << 16))
     category = np.ceil(np.log2(size + 1)).astype(int)
     # One difference, 32,768, has a category of its own and needs no more bits.
-    each = [table.get(c, _IMPOSSIBLE) + c * (c < 16) for c in range(17)]
-    return int(found @ np.array(each)[category])
+    bits = np.array([table.get(c, _IMPOSSIBLE) + c * (c < 16) for c in range(17)], np.uint16)[category]
+    total, mask = 0, np.uint16((1 << precision) - 1)
+    for top in range(0, len(values), _ROWS):
+        rows: NDArray[np.uint16] = (values[max(top - 1, 0) : top + _ROWS].astype(np.uint16) & mask) >> np.uint16(shift)
+        if not top:
+            first = np.concatenate([[1 << precision - shift - 1], rows[0, :-1]]).astype(np.uint16)
+            total += int(bits[rows[0] - first].sum())
+        left, above, before = rows[1:, :-1], rows[:-1, 1:], rows[:-1, :-1]
+        total += int(bits[rows[1:, 0] - rows[:-1, 0]].sum())
+        total += int(bits.take(rows[1:, 1:] - _predicted(predictor, left, above, before)).sum(dtype=np.int64))
+    return total
 
 
 def _predicted(
