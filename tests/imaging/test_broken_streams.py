@@ -8,6 +8,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread, uid
@@ -61,6 +62,25 @@ def test_a_jpeg_picture_with_a_hole_is_refused(
         assert refusal(path) is Refusal.DAMAGED
     path.write_bytes(buffer.getvalue()[:-9000] + bytes(9000))
     assert refusal(path) is Refusal.ENDS_EARLY
+
+
+def test_what_some_writers_do_wrong_in_every_film_refuses_none(tmp_path: Path, film8: NDArray[np.uint8]) -> None:
+    path = tmp_path / "film.jpg"
+    Image.fromarray(film8).save(path, "JPEG", quality=90)
+    whole = path.read_bytes()
+    expected = read_raster(path, at_least=448).pixels
+    scan = whole.index(b"\xff\xda")
+    jfif = whole.index(b"JFIF\0") + 5
+    with pytest.raises(ValueError, match="Invalid SOS parameters"):
+        simplejpeg.decode_jpeg(whole[: scan + 8] + b"\0" + whole[scan + 9 :], "GRAY", strict=True)
+    for stream in (
+        whole[:-2] + b"\0\0" + whole[-2:],
+        # Ss and Se, which a sequential stream has no use for, as 0 and 0 (T.81 B.2.3: 0 and 63).
+        whole[: scan + 8] + b"\0" + whole[scan + 9 :],
+        whole[:jfif] + b"\x09" + whole[jfif + 1 :],
+    ):
+        path.write_bytes(stream)
+        assert np.array_equal(read_raster(path, at_least=448).pixels, expected)
 
 
 def test_a_jpeg_is_read_as_pillow_reads_it(tmp_path: Path, film8: NDArray[np.uint8]) -> None:
