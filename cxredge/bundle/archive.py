@@ -5,7 +5,6 @@ what is unpacked is then verified each time like any other folder.
 """
 
 import hashlib
-import shutil
 import stat
 import struct
 import tempfile
@@ -148,7 +147,7 @@ def _same_manifest(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path
 
 
 def _unpack(opened: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], target: Path, archive: Path) -> None:
-    """Unpack beside the target, then move: a power cut leaves no half bundle."""
+    """Unpack beside the target, then move: a power cut leaves no half bundle, and nobody who reads the target sees one."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -166,10 +165,29 @@ def _unpack(opened: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], target
                                 archive, f"{name} is larger than it says; do not use this archive"
                             )
                         outside.write(chunk)
-            shutil.rmtree(target, ignore_errors=True)
-            folder.replace(target)
+            try:
+                folder.replace(target)
+            except OSError:
+                _mend(folder, target)
     except OSError as error:
         raise OutputError(
             f"{archive}: cannot be unpacked into {target.parent} ({error.strerror or error}); free some space there, or unpack"
             " the archive yourself and give its folder"
         ) from None
+
+
+def _mend(folder: Path, target: Path) -> None:
+    """Make a target that is there the same as `folder`: another program has just unpacked it, or it is damaged.
+
+    File by file, and only those that differ: it may be in use.
+    """
+    wanted = {file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
+    for file in target.rglob("*"):
+        if file.is_symlink() or (file.is_file() and file.relative_to(target) not in wanted):
+            file.unlink()
+    for name in wanted:
+        with suppress(OSError):
+            if sha256_of(target / name) == sha256_of(folder / name):
+                continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).replace(target / name)

@@ -4,7 +4,9 @@ import hashlib
 import shutil
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from house import EXAMPLES, Cli
@@ -72,6 +74,36 @@ def test_an_archive_opens_as_the_folder_it_was_made_of_and_is_unpacked_once(
     # What the clinic's disk did to the copy is not the archive's fault.
     flip_a_byte(opened.folder)
     assert hashlib.sha256(open_bundle(archive).model.read_bytes()).hexdigest() == bundle.model_sha256
+
+
+def test_programs_that_open_an_archive_at_once_do_not_disturb_each_other(bundle: Bundle, tmp_path: Path) -> None:
+    archive, programs = write_archive(bundle.folder, tmp_path / "a.zip"), 4
+    for attempt in range(10):
+        together = Barrier(programs)
+
+        def read(_: int, cache: Path = tmp_path / f"cache{attempt}", together: Barrier = together) -> list[int]:
+            together.wait()
+            folder = unpacked(archive, cache=cache)
+            # A scan opens the files one by one, and needs those that it verified.
+            return [file.stat().st_ino for _ in range(20) for file in (folder / name for name in bundle.manifest.files)]
+
+        with ThreadPoolExecutor(programs) as pool:
+            seen = list(pool.map(read, range(programs)))
+        assert all(one == seen[0] for one in seen)
+
+
+def test_a_damaged_copy_in_the_cache_is_mended_where_it_is_damaged(bundle: Bundle, tmp_path: Path) -> None:
+    archive = write_archive(bundle.folder, tmp_path / "a.zip")
+    folder = open_bundle(archive).folder
+    inodes = {file.name: file.stat().st_ino for file in folder.iterdir()}
+    flip_a_byte(folder)
+    (folder / "more.txt").write_text("?")
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "reference.npz").unlink()
+    open_bundle(archive)
+    changed = {file.name for file in folder.iterdir() if file.stat().st_ino != inodes.get(file.name)}
+    assert changed <= {"model.onnx", "reference.npz"}
+    assert {file.name for file in folder.iterdir()} == inodes.keys()
 
 
 def test_an_archive_packed_by_hand_with_its_folder_around_it_opens(bundle: Bundle, tmp_path: Path) -> None:
