@@ -15,15 +15,16 @@ from rich.console import Console
 from cxredge.bundle import Bundle, Manifest, open_bundle, write_bundle
 from cxredge.bundle.archive import is_archive
 from cxredge.bundle.bundle import check_output
-from cxredge.bundle.manifest import Finding
+from cxredge.bundle.manifest import Finding, Gate
 from cxredge.bundle.signature import SIGNATURE, sign
 from cxredge.cli import complain
 from cxredge.compress.build_card import with_build
 from cxredge.compress.card import model_card
 from cxredge.compress.evidence import DIAGRAM, RUNTIME, SHEET, Evidence, gather, labelled_as
 from cxredge.compress.records import EXPERIMENTAL_BELOW
+from cxredge.devices import read_profile
 from cxredge.errors import CxredgeError, DataError, TooFewFilmsError
-from cxredge.metrics import at_threshold, auroc, auroc_drift, auroc_interval
+from cxredge.metrics import at_threshold, auroc, auroc_drift, auroc_interval, proportion
 from cxredge.train.facts import read_facts
 from cxredge.train.scores import Tick, score
 from cxredge.train.sources import Films, Uncertain, join
@@ -45,11 +46,12 @@ def recard(
     note: str = "",
     tick: Tick | None = None,
 ) -> Bundle:
-    """Write the bundle with the evidence for each finding, its subgroups, calibration and known failures measured, and its card
-    made from them, to `out`.
+    """Write the bundle with the evidence for each finding, its subgroups, calibration, known failures and films refused by mistake
+    measured, and its card made from them, to `out`.
 
     data: data sets in their published layout; those validation and test films are scored that the bundle's own figures were
     measured on, through ONNX Runtime and its portable graph. Whether a finding is `experimental` follows from what is found.
+    The engines of a bundle that no build has measured are those of its device's profile.
     key: private key to sign with. version: of the bundle from now on; the old one unless told. note: added to its history. out:
     may be the bundle's own folder.
     Raises DataError when the data do not hold those films, CxredgeError when a signature would be lost, OutputError.
@@ -61,7 +63,8 @@ def recard(
         raise CxredgeError(f"{bundle.folder} is signed, and a new card needs a new signature: give the key with --sign")
     manifest = bundle.manifest
     source = manifest.accuracy.source.removesuffix(" test")
-    films = _films(manifest, data, source)
+    everything = _read(manifest, data)
+    films = labelled_as(_tested(manifest, everything, source, manifest.accuracy.films), manifest.names)
     found = gather(open_subject(bundle.folder), manifest.findings, films, read_facts(data, films), source, tick=tick)
     _check_same(manifest, films, found)
     new = manifest.model_copy(
@@ -70,7 +73,9 @@ def recard(
             "training": manifest.training.model_copy(
                 update={"history": " ".join(filter(None, (manifest.training.history, note)))}
             ),
+            "runtimes": manifest.runtimes if manifest.build else read_profile(manifest.target).runtimes,
             "findings": _findings(bundle, data, films, found, source),
+            "gate": _gate(bundle, everything),
             "subgroups": found.subgroups,
             "calibration": found.calibration,
             "failures": found.failures,
@@ -89,17 +94,34 @@ def recard(
     )
 
 
-def _films(manifest: Manifest, data: Sequence[Path], source: str) -> Films:
-    """The test films that the bundle was measured on, labelled for its findings in their order."""
+def _read(manifest: Manifest, data: Sequence[Path]) -> Films:
     uncertain = cast(Uncertain, manifest.training.recipe.get("uncertain", "ignore"))
-    films = join([read_data(path, uncertain=uncertain) for path in data]).split("test")
-    films = films.take(films.sources == source)
-    if len(films) != manifest.accuracy.films:
+    return join([read_data(path, uncertain=uncertain) for path in data])
+
+
+def _tested(manifest: Manifest, films: Films, source: str, wanted: int) -> Films:
+    """The test films of a source, which are to be so many as the bundle was measured on. Raises DataError where they are not."""
+    own = films.take((films.sources == source) & (films.splits == "test"))
+    if len(own) != wanted:
         raise DataError(
-            f"{manifest.name} was measured on {manifest.accuracy.films} {source} test films, and the data given hold {len(films)};"
-            " give the same data sets"
+            f"{manifest.name} was measured on {wanted} {source} test films, and the data given hold {len(own)}; give the same data"
+            " sets"
         )
-    return labelled_as(films, manifest.names)
+    return own
+
+
+def _gate(bundle: Bundle, films: Films) -> Gate | None:
+    """The share of test films that the network's distance alone turns away, of every source; thresholds as they are."""
+    gate = bundle.manifest.gate
+    if gate is None:
+        return None
+    refused = {}
+    for source in gate.refused:
+        own = _tested(bundle.manifest, films, source, bundle.manifest.training.films[source]["test"])
+        far = score(open_subject(bundle.folder), own.files, RUNTIME).atypicality
+        assert far is not None  # noqa: S101 - for the type checker: a graph with a gate says it
+        refused[source] = proportion(far > gate.threshold, own.patients)
+    return gate.model_copy(update={"refused": refused})
 
 
 def _findings(
@@ -198,9 +220,9 @@ def recard_command(
     ] = None,
     note: Annotated[str, typer.Option(help="A sentence for the model's history.", show_default=False)] = "",
 ) -> None:
-    """Measure the evidence for a bundle's findings, its subgroups, calibration and known failures, and write its card anew.
+    """Measure the evidence for a bundle's findings, its subgroups, calibration, known failures and films refused by mistake.
 
-    Reads the validation and test films that it was measured on. Graphs, weights and thresholds stay as they are.
+    Its card is written anew. Reads the validation and test films that it was measured on; graphs, weights and thresholds stay.
 
     Example: `python -m cxredge.compress.recard my-model --data data/chestxray14`
     """

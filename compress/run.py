@@ -36,6 +36,7 @@ from cxredge.compress.records import accuracy_record, film_counts, finding_recor
 from cxredge.compress.steps import Distil, Finetune, Take
 from cxredge.compress.to_int8 import Quantizable, to_int8
 from cxredge.compress.tolerance import tolerance
+from cxredge.devices import read_profile
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import proportion
@@ -170,7 +171,7 @@ def compress(
                 findings=records,
                 preprocessing=PreprocessingRecord(**describe(parent.preprocessing)),
                 target="generic",
-                runtimes=("onnxruntime",),
+                runtimes=read_profile("generic").runtimes,
                 model="model.onnx",
                 full_model="model.fp32.onnx",
                 float_model="model.float.onnx" if recipe.steps else None,

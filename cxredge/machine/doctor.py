@@ -75,11 +75,13 @@ def _decoders() -> Iterator[Check]:
 def _engines(bundle: Bundle) -> Iterator[Check]:
     """Every engine that cxredge knows, the bundle's first; unfit only where none of the bundle's passes."""
     wanted = bundle.manifest.runtimes
-    checks = [
-        _engine(bundle, name, needed=name in wanted) for name in (*wanted, *(n for n in MODULES if n not in wanted))
-    ]
-    yield from checks
-    if not any(check.state is State.OK for check in checks if check.name in wanted):
+    reads = False
+    for name in (*wanted, *(n for n in MODULES if n not in wanted)):
+        # What comes after the engine that reads need not be installed.
+        check = _engine(bundle, name, needed=name in wanted and not reads)
+        reads |= name in wanted and check.state is State.OK
+        yield check
+    if not reads:
         yield Check(
             "engines",
             "any",

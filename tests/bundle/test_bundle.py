@@ -13,6 +13,7 @@ from tamper import copy_of, external_data, flip_a_byte, rehash, rewrite
 from cxredge.bundle import Bundle, open_bundle, shipped_names
 from cxredge.bundle.bundle import check_output, write_bundle
 from cxredge.bundle.selftest import self_test, self_test_once
+from cxredge.devices import read_profile
 from cxredge.errors import (
     BundleContentError,
     BundleExternalDataError,
@@ -27,6 +28,7 @@ from cxredge.errors import (
     OutputError,
     SelfTestError,
 )
+from cxredge.metrics import wilson
 from cxredge.runtimes import Artifact, Outputs, Session, runtime
 
 
@@ -100,6 +102,14 @@ def test_the_shipped_default_is_no_worse_than_when_it_was_shipped(bundle: Bundle
     assert accuracy.drift.value == pytest.approx(accuracy.compressed.value - accuracy.full.value, abs=1e-9)
     mean = np.mean([finding.test_auroc.value for finding in bundle.manifest.findings])
     assert accuracy.compressed.value == pytest.approx(mean, abs=1e-9)
+
+
+def test_shipped_models_name_their_profiles_engines_and_count_refused_films_by_patient(bundle: Bundle) -> None:
+    for manifest in (open_bundle(name).manifest for name in shipped_names()):
+        assert manifest.runtimes == read_profile(manifest.target).runtimes
+    assert bundle.manifest.gate is not None
+    # None of 624 films, which are of 428 children.
+    assert bundle.manifest.gate.refused["kermany"] == wilson(0, 428)
 
 
 class Faulty:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def test_a_bundle_that_no_engine_reads_right_makes_the_machine_unfit(cli: Cli, b
     assert page.returncode == 1
     assert "Not fit" in page.stdout
     assert "failed the self-test" in page.stdout
+
+
+def test_an_engine_after_the_one_that_reads_need_not_be_installed(cli: Cli, bundle: Bundle, tmp_path: Path) -> None:
+    assert bundle.manifest.runtimes == ("onnxruntime", "openvino")
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "openvino.py").write_text("raise ModuleNotFoundError")
+    run = subprocess.run(
+        cli.command("doctor", "--json"), capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=cli.environment | {"PYTHONPATH": str(tmp_path / "without")},
+    )  # fmt: skip
+    found = {check["name"]: check for check in json.loads(run.stdout)["checks"] if check["area"] == "engines"}
+    assert [found[name]["state"] for name in bundle.manifest.runtimes] == ["ok", "note"]
+    assert "pip install" in found["openvino"]["detail"]
 
 
 def test_a_place_that_cannot_be_written_makes_the_machine_unfit(cli: Cli) -> None:

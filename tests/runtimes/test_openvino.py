@@ -23,6 +23,22 @@ from cxredge.scan.decide import nearness
 pytest.importorskip("openvino", reason="an extra: pip install cxredge[openvino]")
 
 
+def test_openvino_reads_where_onnx_runtime_does_not_load(cli: Cli, tmp_path: Path) -> None:
+    """As on Windows without the C++ runtime."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "onnxruntime.py").write_text('raise ImportError("DLL load failed")')
+    run = subprocess.run(
+        cli.command("scan", EXAMPLES / "00000457_002.jpg", "--output", "out"),
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=cli.environment | {"PYTHONPATH": str(tmp_path / "broken")},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "DLL load failed" in run.stderr
+    engine = json.loads((tmp_path / "out" / "summary.json").read_text())["runtime"]
+    assert engine["name"] == "openvino"
+    assert "ONNX Runtime does not load" in engine["notice"]
+
+
 def test_both_engines_agree_on_the_example_films(
     bundle: Bundle, films: NDArray[np.uint8], load: Callable[..., Session]
 ) -> None:
