@@ -25,7 +25,7 @@ from rich.console import Console
 
 from cxredge import __version__
 from cxredge.devices import this_machine
-from cxredge.metrics import wilson
+from cxredge.metrics import proportion
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.scanner import Scanner
 from cxredge.train.sources import read_source
@@ -69,10 +69,13 @@ def main(
     changed: dict[str, dict[str, object]] = {}
     with Scanner(model) as scanner, ThreadPoolExecutor(this_machine().cores) as pool:
         for folder in data:
-            files = read_source(folder).split("test").files
-            whole[folder.name] = _figures(pool.map(scanner.read, files))
+            films = read_source(folder).split("test")
+            whole[folder.name] = _figures(pool.map(scanner.read, films.files), films.patients)
+            some = films.take(np.arange(0, len(films), EVERY))
             changed[folder.name] = {
-                name: _figures(pool.map(lambda file, how=change: _read_changed(scanner, file, how), files[::EVERY]))
+                name: _figures(
+                    pool.map(lambda file, how=change: _read_changed(scanner, file, how), some.files), some.patients
+                )
                 for name, change in CHANGES.items()
             }
     found = {
@@ -98,14 +101,12 @@ def _read_changed(scanner: Scanner, file: Path, change: Callable[[NDArray[Any]],
         return scanner.read(scratch.name)
 
 
-def _figures(readings: Iterable[Reading]) -> dict[str, object]:
-    statuses, reasons = Counter[str](), Counter[str]()
-    for reading in readings:
-        statuses[reading.status.value] += 1
-        if reading.status is not Status.OK:
-            reasons[reading.reason] += 1
-    total = statuses.total()
-    return {"films": total, "unscored": asdict(wilson(total - statuses["ok"], total)), "reasons": dict(reasons)}
+def _figures(readings: Iterable[Reading], patients: NDArray[np.str_]) -> dict[str, object]:
+    """Whose the films are, [N], because several of one patient tell less than as many of others."""
+    told = list(readings)
+    unscored = np.array([reading.status is not Status.OK for reading in told])
+    reasons = Counter(reading.reason for reading in told if reading.status is not Status.OK)
+    return {"films": len(told), "unscored": asdict(proportion(unscored, patients)), "reasons": dict(reasons)}
 
 
 if __name__ == "__main__":
