@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from cxredge.bundle.check import MANIFEST, sha256_of
 from cxredge.bundle.manifest import leaves, parse_manifest
 from cxredge.errors import BundleArchiveError, BundleError, BundlePathError, BundleTooLargeError, OutputError
+from cxredge.report.files import atomic_write
 
 # The largest bundle, DenseNet121 with graphs for three engines, holds about 100 MB in a dozen files.
 MAX_BYTES = 512_000_000
@@ -48,20 +49,17 @@ def write_archive(folder: Path, out: Path) -> Path:
     """Pack a bundle's folder: files in the order of their names, the manifest first, one fixed time, no compression.
 
     Stored, because weights hardly shrink and deflated bytes differ from one zlib to the next. Raises OutputError where `out` is
-    something else than a bundle's archive.
+    something else than a bundle's archive, or the disk does not take it: then an older archive stays as it was.
     """
     check_archive(out)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names.sort(key=lambda name: name != MANIFEST)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        packed = Path(scratch) / out.name
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-            for name in names:
-                entry = zipfile.ZipInfo(name, _EPOCH)
-                entry.create_system = 3  # Unix on every system, or Windows would write other bytes
-                entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                archive.writestr(entry, (folder / name).read_bytes())
-        packed.replace(out)
+    with atomic_write(out, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system = 3  # Unix on every system, or Windows would write other bytes
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(entry, (folder / name).read_bytes())
     return out
 
 

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ _MAX_BYTES = 4096
 def new_keys(private: Path) -> Path:
     """Write a new private key (PEM, for its owner alone) and its public one beside it as .pub, which is returned.
 
-    Raises KeyFileError when either is there already.
+    Each is whole or not there, even after a power cut. Raises KeyFileError when either is there already, or cannot be written.
     """
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,14 +37,46 @@ def new_keys(private: Path) -> Path:
         )
     for file in (private, public):
         if file.exists():
-            raise KeyFileError(f"{file} exists already and is not overwritten; choose another name")
+            raise _there_already(file)
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    private.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
-        written.write(secret)
-    public.write_bytes(key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo))
+    told = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    try:
+        private.parent.mkdir(parents=True, exist_ok=True)
+        _write_new(private, secret, 0o600)
+        try:
+            _write_new(public, told, 0o666)
+        except BaseException:
+            private.unlink()
+            raise
+    except OSError as error:
+        raise KeyFileError(
+            f"{private}: the keys cannot be written there ({error.strerror or error}); choose another folder"
+        ) from error
     return public
+
+
+def _write_new(file: Path, content: bytes, mode: int) -> None:
+    """Write a file that is not there yet, on the disk before it gets its name. mode: permissions, less the user's mask."""
+    unfinished = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        try:
+            # Unlike a rename it never takes the place of a file that somebody else has just made.
+            os.link(unfinished, file)
+        except FileExistsError:
+            raise _there_already(file) from None
+        except OSError:  # sticks know no links
+            unfinished.rename(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _there_already(file: Path) -> KeyFileError:
+    return KeyFileError(f"{file} exists already and is not overwritten; choose another name")
 
 
 def sign(manifest: bytes, private: Path) -> bytes:

@@ -1,7 +1,10 @@
 """Who built a bundle: signed with a key of the lab's, checked with the public one in the clinic."""
 
 import json
+import os
+import resource
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.archive import write_archive
 from cxredge.bundle.bundle import inspect_bundle, write_bundle
 from cxredge.bundle.signature import SIGNATURE, new_keys, public_fingerprint, sign
-from cxredge.errors import BundleHashError, BundleSignatureError, KeyFileError
+from cxredge.errors import BundleHashError, BundleSignatureError, KeyFileError, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +126,38 @@ def test_the_public_key_never_takes_the_private_ones_place(tmp_path: Path) -> No
     with pytest.raises(KeyFileError, match="name the private one otherwise"):
         new_keys(tmp_path / "lab.pub")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """A disk that takes the first 100 bytes of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_no_half_key_is_left_where_the_disk_does_not_take_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="cannot be written there"):
+        new_keys(tmp_path / "lab.key")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_no_half_archive_is_left_where_the_disk_does_not_take_it(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_archive(bundle.folder, tmp_path / "a.zip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_keys_are_made_on_a_stick_that_knows_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    new_keys(tmp_path / "lab.key")
+    assert {path.name for path in tmp_path.iterdir()} == {"lab.key", "lab.pub"}
+    assert stat.S_IMODE((tmp_path / "lab.key").stat().st_mode) == 0o600
+    with pytest.raises(KeyFileError, match="not overwritten"):
+        new_keys(tmp_path / "lab.key")
