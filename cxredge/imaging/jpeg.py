@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cxredge.errors import FilmRefusedError, Refusal
 
-# Warnings (libjpeg, jerror.h) that say nothing of the pixels, and that some writers' every film brings: a version or a colour transform
-# that nobody knows, and numbers that only progressive streams need.
+# Warnings (libjpeg, jerror.h) that say nothing of the pixels, and that some writers' every film brings: a version or a colour
+# transform that nobody knows, and numbers that only progressive streams need.
 _HARMLESS = re.compile("unknown JFIF revision|Unknown Adobe color transform|Invalid SOS parameters")
 # By how much a JPEG decoder can shrink a side at no cost.
 _SHRINKS = (8, 4, 2, 1)
