@@ -12,9 +12,8 @@ from rich.table import Column, Table
 from cxredge.benchmarks.compare import Comparison, compare
 from cxredge.benchmarks.limits import read_limits, violations
 from cxredge.benchmarks.measure import PROFILES
-from cxredge.benchmarks.report import accuracy_table, speed_table, write
+from cxredge.benchmarks.report import accuracy_table, check_folder, speed_table, write
 from cxredge.benchmarks.run import Report, benchmark
-from cxredge.errors import OutputError
 
 
 def benchmark_command(
@@ -82,6 +81,7 @@ def benchmark_command(
     if quick and mlperf:
         raise typer.BadParameter("--quick and --mlperf are two different lengths; choose one")
     limits = read_limits(gate) if gate is not None else None
+    check_folder(output)
     screen = Console(stderr=True)
     report, raw = benchmark(
         models,
@@ -95,10 +95,7 @@ def benchmark_command(
         command=shlex.join(["cxredge", *sys.argv[1:]]),
         say=lambda line: screen.print(line, markup=False, highlight=False),
     )
-    try:
-        write(report, raw, output)
-    except OSError as error:
-        raise OutputError(f"{output}: the report cannot be written ({error.strerror or error})") from None
+    write(report, raw, output)
     _show(report, output, console)
     broken = violations(limits, report.measured, report.accuracy, reference=report.reference) if limits else []
     for line in broken:

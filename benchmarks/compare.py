@@ -1,11 +1,11 @@
 """Did anything change between two reports? Ratios of medians with intervals over rounds, told from a slower machine."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from cxredge.errors import DataError
 from cxredge.metrics import Interval
@@ -17,6 +17,65 @@ NEGLIGIBLE = 0.05
 SAME_AUROC = 0.0005
 # What makes times of two reports comparable.
 MACHINE = ("processor", "cores", "memory")
+
+Figure = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rounds = Annotated[list[Figure], Field(min_length=1)]
+
+
+class Stream(BaseModel):
+    """Medians in ms, one per process."""
+
+    per_round: Rounds
+
+
+class Setting(BaseModel):
+    """What is compared of a setting; see `measure.Measured`."""
+
+    model: str
+    runtime: str
+    engine: str
+    threads: int
+    batch: int
+    engine_only: Stream
+    film_to_result: Stream | None
+    cold_start_ms: Rounds
+    yardstick_ms: Rounds
+    peak_rss_mb: Figure
+    size_mb: Figure
+
+
+class Mean(BaseModel):
+    """An AUROC without its interval, which is of the films and not of the run."""
+
+    value: Figure
+
+
+class Judged(BaseModel):
+    """What is compared of an accuracy; see `accuracy.Accuracy`."""
+
+    model: str
+    runtime: str
+    films: int
+    mean_auroc: Mean
+
+
+class Named(BaseModel):
+    """A profile; of a model its hash too."""
+
+    name: str
+    sha256: str = ""
+
+
+class Told(BaseModel):
+    """What is compared of a `benchmark.json`, by whichever version of cxredge."""
+
+    cxredge: str
+    machine: dict[str, str]
+    data: list[str]
+    profile: Named
+    models: list[Named]
+    measured: list[Setting]
+    accuracy: list[Judged]
 
 
 @dataclass(frozen=True)
@@ -52,44 +111,45 @@ def compare(a: Path, b: Path) -> Comparison:
     if not shared:
         raise DataError(f"{a} and {b} measured nothing in common (model, engine, threads and batch must be the same)")
     found: list[Change] = []
-    same_machine = all(one["machine"].get(fact) == other["machine"].get(fact) for fact in MACHINE)
+    same_machine = all(one.machine.get(fact) == other.machine.get(fact) for fact in MACHINE)
     for key in shared:
         found += _changes(key, settings[key], others[key], same_machine=same_machine)
     return Comparison(found + _accuracies(one, other), _notes(one, other))
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Told:
     try:
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        for key in ("machine", "models", "measured", "accuracy", "data", "profile", "cxredge"):
-            told[key]
-        _settings(told)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: not a report that `cxredge benchmark` wrote ({error!r})") from None
-    return told
+        return Told.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"{file}: not a report that `cxredge benchmark` wrote, or a damaged one"
+            f" ({f'{where}: ' if where else ''}{first['msg']})"
+        ) from None
 
 
-def _settings(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {f"{m['model']}, {m['runtime']}, {m['threads']} threads, batch {m['batch']}": m for m in told["measured"]}
+def _settings(told: Told) -> dict[str, Setting]:
+    return {f"{m.model}, {m.runtime}, {m.threads} threads, batch {m.batch}": m for m in told.measured}
 
 
-def _notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+def _notes(a: Told, b: Told) -> list[str]:
     """What is not the same besides the figures, and what that means for them."""
     notes = []
-    if differ := [fact for fact in MACHINE if a["machine"].get(fact) != b["machine"].get(fact)]:
-        said = "; ".join(f"{fact} {a['machine'].get(fact)} and {b['machine'].get(fact)}" for fact in differ)
+    if differ := [fact for fact in MACHINE if a.machine.get(fact) != b.machine.get(fact)]:
+        said = "; ".join(f"{fact} {a.machine.get(fact)} and {b.machine.get(fact)}" for fact in differ)
         notes.append(f"Two machines ({said}): times and memory do not tell one model from the other.")
-    hashes = [{model["name"]: model["sha256"] for model in told["models"]} for told in (a, b)]
+    hashes = [{model.name: model.sha256 for model in told.models} for told in (a, b)]
     for name, was in hashes[0].items():
         if name in hashes[1] and hashes[1][name] != was:
             notes.append(f"{name} is another file: {was[:12]} before, {hashes[1][name][:12]} after.")
-    if a["data"] != b["data"]:
-        notes.append(
-            f"Other films: {', '.join(a['data'])} before, {', '.join(b['data'])} after; AUROC does not compare."
-        )
+    if a.data != b.data:
+        notes.append(f"Other films: {', '.join(a.data)} before, {', '.join(b.data)} after; AUROC does not compare.")
     for what, one, other in (
-        ("cxredge", a["cxredge"], b["cxredge"]),
-        ("profile", a["profile"]["name"], b["profile"]["name"]),
+        ("cxredge", a.cxredge, b.cxredge),
+        ("profile", a.profile.name, b.profile.name),
         ("engines", _engines(a), _engines(b)),
     ):
         if one != other:
@@ -97,35 +157,35 @@ def _notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _engines(told: dict[str, Any]) -> str:
-    return ", ".join(sorted({one["engine"] for one in told["measured"]}))
+def _engines(told: Told) -> str:
+    return ", ".join(sorted({one.engine for one in told.measured}))
 
 
-def _accuracies(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
+def _accuracies(a: Told, b: Told) -> list[Change]:
     """Mean AUROC of what both reports judged. On the same films it does not waver: what differs has changed."""
-    before = {(one["model"], one["runtime"]): one for one in a["accuracy"]}
+    before = {(one.model, one.runtime): one for one in a.accuracy}
     found = []
-    for one in b["accuracy"]:
-        was = before.get((one["model"], one["runtime"]))
+    for one in b.accuracy:
+        was = before.get((one.model, one.runtime))
         if was is None:
             continue
-        x, y = was["mean_auroc"]["value"], one["mean_auroc"]["value"]
-        same_films = a["data"] == b["data"] and was["films"] == one["films"]
+        x, y = was.mean_auroc.value, one.mean_auroc.value
+        same_films = a.data == b.data and was.films == one.films
         verdict = (
             "other films" if not same_films else "same" if abs(y - x) < SAME_AUROC else "better" if y > x else "worse"
         )
-        setting = f"{one['model']}, {one['runtime']}"
+        setting = f"{one.model}, {one.runtime}"
         found.append(Change(setting, "mean AUROC", x, y, Interval(y / x, y / x, y / x), 1.0, verdict))
     return found
 
 
-def _changes(key: str, a: dict[str, Any], b: dict[str, Any], *, same_machine: bool) -> list[Change]:
-    machine = float(np.median(b["yardstick_ms"]) / np.median(a["yardstick_ms"]))
+def _changes(key: str, a: Setting, b: Setting, *, same_machine: bool) -> list[Change]:
+    machine = float(np.median(b.yardstick_ms) / np.median(a.yardstick_ms))
     found = []
     for figure, rounds_a, rounds_b in (
-        ("engine only, median ms", a["engine_only"]["per_round"], b["engine_only"]["per_round"]),
+        ("engine only, median ms", a.engine_only.per_round, b.engine_only.per_round),
         ("film to result, median ms", _rounds(a), _rounds(b)),
-        ("cold start, ms", a["cold_start_ms"], b["cold_start_ms"]),
+        ("cold start, ms", a.cold_start_ms, b.cold_start_ms),
     ):
         if rounds_a and rounds_b:
             ratio = ratio_of_medians(rounds_a, rounds_b)
@@ -133,18 +193,14 @@ def _changes(key: str, a: dict[str, Any], b: dict[str, Any], *, same_machine: bo
                 Change(key, figure, float(np.median(rounds_a)), float(np.median(rounds_b)), ratio, machine,
                        _verdict(ratio, machine, "slower", "faster") if same_machine else "another machine")
             )  # fmt: skip
-    for figure in ("peak_rss_mb", "size_mb"):
-        exact = b[figure] / a[figure]
-        found.append(
-            Change(key, figure, a[figure], b[figure], Interval(exact, exact, exact), 1.0,
-                   _verdict(Interval(exact, exact, exact), 1.0, "more", "less"))
-        )  # fmt: skip
+    for figure, x, y in (("peak_rss_mb", a.peak_rss_mb, b.peak_rss_mb), ("size_mb", a.size_mb, b.size_mb)):
+        exact = Interval(y / x, y / x, y / x)
+        found.append(Change(key, figure, x, y, exact, 1.0, _verdict(exact, 1.0, "more", "less")))
     return found
 
 
-def _rounds(setting: dict[str, Any]) -> list[float]:
-    stream = setting["film_to_result"]
-    return stream["per_round"] if stream else []
+def _rounds(setting: Setting) -> list[float]:
+    return setting.film_to_result.per_round if setting.film_to_result else []
 
 
 def ratio_of_medians(a: list[float], b: list[float], *, seed: int = 0) -> Interval:

@@ -12,13 +12,29 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_mb() -> float:
-    """Peak resident set so far. Raises OSError on a system that does not tell (Windows)."""
-    return _proc("VmHWM:") if _STATUS.exists() else _peak_of_resource()
+    """Peak resident set so far."""
+    if _STATUS.exists():
+        return _proc("VmHWM:")
+    if sys.platform == "win32":
+        import psutil
+
+        peak = psutil.Process().memory_info().peak_wset
+    else:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return float(peak) / 1e6
 
 
 def resident_mb() -> float:
-    """Resident set now; on systems without /proc the peak so far, which is the nearest there is."""
-    return _proc("VmRSS:") if _STATUS.exists() else _peak_of_resource()
+    """Resident set now; on systems that do not tell (macOS) the peak so far, which is the nearest there is."""
+    if sys.platform == "win32":
+        import psutil
+
+        now = float(psutil.Process().memory_info().rss) / 1e6
+    else:
+        now = _proc("VmRSS:") if _STATUS.exists() else peak_mb()
+    return now
 
 
 def _proc(key: str) -> float:
@@ -26,12 +42,3 @@ def _proc(key: str) -> float:
         line for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines() if line.startswith(key)
     )
     return int(line.split()[1]) * 1024 / 1e6
-
-
-def _peak_of_resource() -> float:
-    if sys.platform == "win32":
-        raise OSError("this system does not tell a process its peak memory")
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

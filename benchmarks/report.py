@@ -1,6 +1,7 @@
 """The report as HTML and Markdown for people, JSON for programs, and every sample."""
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,40 @@ from cxredge.benchmarks import plots
 from cxredge.benchmarks.accuracy import Accuracy
 from cxredge.benchmarks.measure import Measured, Samples
 from cxredge.benchmarks.run import Report
+from cxredge.errors import OutputError
 from cxredge.metrics import Interval
+from cxredge.report.files import atomic_write
 from cxredge.train.page import change, environment, interval
 
 DASH = "\N{EN DASH}"
 
 
+def check_folder(out: Path) -> None:
+    """Raise OutputError, before an hour of measuring, for a folder that nothing can be written to; makes none."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{out}: no report can be written there ({error.strerror or error}); choose another --output"
+        ) from None
+
+
 def write(report: Report, raw: Samples, out: Path) -> None:
-    """`benchmark.html`, `benchmark.md`, `benchmark.json` and `samples.npz` into a folder that is made if need be."""
+    """`benchmark.html`, `benchmark.md`, `benchmark.json` and `samples.npz` into a folder that is made if need be.
+
+    Each is the old one or the new one, whole. Raises OutputError.
+    """
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "benchmark.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
-    (out / "benchmark.md").write_text(markdown(report), encoding="utf-8")
-    (out / "benchmark.html").write_text(html(report), encoding="utf-8")
+    told = json.dumps(asdict(report), indent=1) + "\n"
+    for name, text in (("json", told), ("md", markdown(report)), ("html", html(report))):
+        with atomic_write(out / f"benchmark.{name}") as file:
+            file.write(text)
     arrays: dict[str, Any] = {key: np.array(times, np.float32) for key, times in raw.items()}
-    np.savez_compressed(out / "samples.npz", **arrays)
+    with atomic_write(out / "samples.npz", "wb") as packed:
+        np.savez_compressed(packed, **arrays)
 
 
 def html(report: Report) -> str:

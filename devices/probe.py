@@ -96,12 +96,12 @@ def peak_rss_mb() -> float | None:
     # getrusage also counts what the process that started this one held at that moment; this line does not.
     if said := re.search(r"VmHWM:\s+(\d+) kB", _text(ROOT / "proc/self/status")):
         return int(said[1]) * 1024 / 1e6
-    if sys.platform == "win32":
-        return None
-    import resource
+    peak = None
+    if sys.platform != "win32":
+        import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return peak
 
 
 def _here(root: Path) -> bool:
@@ -148,9 +148,9 @@ def _memory_mb(root: Path) -> int | None:
     if not _here(root):
         total = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
         return int(total[1]) * 1024 // 1_000_000 if total else None
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000
+    if sys.platform != "win32" and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000
+    return None
 
 
 def _tegra_release(root: Path) -> str:

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from house import FILMS, Cli
+from house import FILMS, ROOT, Cli
 
 from cxredge.benchmarks.accuracy import judge_all
 from cxredge.benchmarks.compare import compare
@@ -153,9 +155,40 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
     told_of = compare(tmp_path / "base.json", tmp_path / "films.json")
     assert {one.verdict for one in told_of.changes if one.figure == "mean AUROC"} == {"other films"}
     assert any("AUROC does not compare" in line for line in told_of.notes)
-    (tmp_path / "none.json").write_text("{}")
-    with pytest.raises(DataError, match="not a report"):
-        compare(tmp_path / "base.json", tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda _: "{}", "cxredge: Field required"),
+        (lambda _: "[1, 2]", "not a report"),
+        (lambda text: text[: len(text) // 2], "not a report"),
+        (lambda text: text.replace('"peak_rss_mb"', '"peak"'), "measured.0.peak_rss_mb: Field required"),
+        (
+            lambda text: re.sub(r'"size_mb": [\d.]+', '"size_mb": 0', text),
+            "measured.0.size_mb: Input should be greater",
+        ),
+        (lambda text: re.sub(r'"cold_start_ms": \[[^]]*\]', '"cold_start_ms": []', text), "cold_start_ms"),
+        (lambda text: text.replace('"engine_only": {', '"engine_only": 1, "was": {'), "measured.0.engine_only"),
+    ],
+)
+def test_comparing_with_what_is_no_report_says_so_in_a_line(
+    cli: Cli, tmp_path: Path, spoil: Callable[[str], str], says: str
+) -> None:
+    kept = ROOT / "benchmarks" / "results" / "benchmark-chestxray14.json"
+    (tmp_path / "spoilt.json").write_text(spoil(kept.read_text(encoding="utf-8")))
+    run = cli("benchmark", "--compare", kept, "spoilt.json")
+    assert run.returncode == 2
+    assert says in run.stderr
+    assert "spoilt.json: not a report that `cxredge benchmark` wrote" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(cli: Cli, table: Path) -> None:
+    refused = cli("benchmark", "chestxray14", "--data", table, "-o", "/proc/report")
+    assert refused.returncode == 2
+    assert "choose another --output" in refused.stderr
+    assert "Round 1" not in refused.stderr
 
 
 def test_nothing_on_the_front_is_beaten_in_both() -> None:
