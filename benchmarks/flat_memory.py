@@ -5,16 +5,14 @@
 
 The folder is scanned as it is, and once more with so many copies of every film (as links of other names, which are read, decoded
 and scored like any film, and told apart from their originals in the worklist only). Memory is the peak of the process, VmHWM,
-which the kernel keeps; it is looked at once a second, with how many films the journal holds by then.
+which the kernel keeps; it is looked at once a second.
 """
 
 import json
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -32,9 +30,9 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Look:
-    """Films in the journal, and the peak so far in MB (10^6 bytes)."""
+    """Seconds since the scan was started, and the peak so far in MB (10^6 bytes)."""
 
-    films: int
+    seconds: float
     peak_rss_mb: float
 
 
@@ -56,13 +54,13 @@ def scan(folder: Path, out: Path, words: list[str]) -> Scan:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own command
         while child.poll() is None:
             if (peak := _peak_mb(child.pid)) is not None:
-                looks.append(Look(_read(out), peak))
+                looks.append(Look(round(time.perf_counter() - begin, 1), peak))
             time.sleep(LOOK_EVERY_S)
         if child.returncode not in (0, 1):
             errors.seek(0)
             raise RuntimeError(f"{' '.join(command)}: {errors.read().decode(errors='replace')[-2000:]}")
     return Scan(
-        films=_read(out),
+        films=json.loads((out / "summary.json").read_text(encoding="utf-8"))["films"],
         seconds=time.perf_counter() - begin,
         peak_rss_mb=max(look.peak_rss_mb for look in looks),
         looks=looks,
@@ -78,17 +76,6 @@ def _peak_mb(process: int) -> float | None:
         return None
     told = [line for line in lines if line.startswith("VmHWM:")]
     return int(told[0].split()[1]) * 1024 / 1e6 if told else None
-
-
-def _read(out: Path) -> int:
-    journal = out / "journal.sqlite"
-    if not journal.is_file():
-        return 0
-    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as opened:
-        try:
-            return int(opened.execute("SELECT count(*) FROM readings").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0  # its tables are being made
 
 
 def main(
