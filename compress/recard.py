@@ -118,9 +118,11 @@ def _gate(bundle: Bundle, films: Films) -> Gate | None:
     refused = {}
     for source in gate.refused:
         own = _tested(bundle.manifest, films, source, bundle.manifest.training.films[source]["test"])
-        far = score(open_subject(bundle.folder), own.files, RUNTIME).atypicality
-        assert far is not None  # noqa: S101 - for the type checker: a graph with a gate says it
-        refused[source] = proportion(far > gate.threshold, own.patients)
+        told = score(open_subject(bundle.folder), own.files, RUNTIME)
+        if told.unread:
+            raise DataError(f"{len(told.unread)} test film(s) cannot be read: {next(iter(told.unread.values()))}")
+        assert told.atypicality is not None  # noqa: S101 - for the type checker: a graph with a gate says it
+        refused[source] = proportion(told.atypicality > gate.threshold, own.patients)
     return gate.model_copy(update={"refused": refused})
 
 
