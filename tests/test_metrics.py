@@ -243,3 +243,86 @@ def test_few_films_told_apart_without_a_mistake_prove_little() -> None:
     assert auroc_drift(one, one, one) == Interval(0, 0, 0)
     turned = auroc_drift(one, one, 1 - one)
     assert (turned.value, turned.low) == (-1, -1)
+
+
+def test_no_interval_is_certain_where_few_patients_have_a_film_of_each_kind() -> None:
+    # Every patient's ill film lies just above the other one, so that what they add to the variance cancels.
+    for count in (2, 3, 6):
+        patients = np.repeat(np.arange(count), 2)
+        labels, scores = np.tile([1.0, 0.0], count), patients + np.tile([0.5, 0.0], count)
+        turned = patients + np.tile([0.0, 0.5], count)
+        area = auroc_interval(labels, scores, patients)
+        # Birnbaum & Klose 1957, on the logit scale.
+        spread = 1.96 * np.sqrt(area.value * (1 - area.value) / count) / (area.value * (1 - area.value))
+        assert np.log(area.high / (1 - area.high)) - np.log(area.value / (1 - area.value)) == pytest.approx(
+            spread, rel=1e-3
+        )
+        drift = auroc_drift(labels, scores, turned, patients)
+        assert drift.low < drift.value - 0.3
+        assert drift.value + 0.3 < drift.high
+    alike = auroc_interval(np.tile([1.0, 0.0], 3), np.full(6, 0.3))
+    assert (alike.value, alike.low < 0.1, alike.high > 0.9) == (0.5, True, True)
+
+
+def test_two_models_a_hair_apart_on_many_films_are_told_to_be() -> None:
+    labels = np.r_[np.ones(20_000), np.zeros(20_000)]
+    one = np.random.default_rng(0).permutation(40_000).astype(float)
+    other = one.copy()
+    swapped = [int(np.flatnonzero(one == rank)[0]) for rank in np.arange(1, 40_000) if abs(rank - 20_000) < 3]
+    other[swapped] = one[swapped[::-1]]
+    drift = auroc_drift(labels, one, other)
+    assert 0 < drift.high - drift.low < 1e-6
+
+
+def test_mean_intervals_hold_their_estimate_and_are_wide_where_one_patient_tells() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        count = int(rng.integers(1, 5))
+        labels, patients = np.tile([1.0, 0.0], count)[:, None], np.repeat(np.arange(count), 2)
+        scores, other = rng.normal(size=(2, 2 * count, 1))
+        for baseline in (None, other):
+            found = mean_auroc_interval(labels, scores, patients, baseline=baseline, samples=40)
+            assert found.low <= found.value <= found.high
+            if count == 1:
+                assert found.high - found.low >= 1
+    alike = mean_auroc_interval(labels, scores, patients, baseline=2 * scores, samples=40)
+    assert alike == Interval(0, 0, 0)
+
+
+@pytest.fixture
+def hospitals() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Two hospitals, one of which is ill four times as often; scores that know the hospital and little of the disease."""
+    rng = np.random.default_rng(5)
+    sources = np.repeat(["one", "other"], 300)
+    labels = (rng.random(600) < np.where(sources == "one", 0.6, 0.15)).astype(float)
+    scores = rng.normal(size=600) + 0.3 * labels + 2.0 * (sources == "one")
+    return labels, scores, sources, np.char.add(sources, rng.integers(0, 150, 600).astype(str))
+
+
+def test_what_several_sources_label_is_ranked_within_each(hospitals: tuple[np.ndarray, ...]) -> None:
+    labels, scores, sources, patients = hospitals
+    each = [auroc_interval(labels[own], scores[own], patients[own]) for own in (sources == "one", sources == "other")]
+    found, pooled = auroc_interval(labels, scores, patients, sources), auroc_interval(labels, scores, patients)
+    assert found.value == pytest.approx(np.mean([one.value for one in each]))
+    assert found.high < pooled.low
+    drawn = mean_auroc_interval(labels[:, None], scores[:, None], patients, sources=sources, samples=3000)
+    assert drawn.value == pytest.approx(found.value)
+    assert (drawn.low, drawn.high) == pytest.approx((found.low, found.high), abs=0.012)
+    told = scores - 2.0 * (sources == "one")
+    drift = auroc_drift(labels, scores, told, patients, sources)
+    assert drift.value == pytest.approx(0, abs=1e-12)
+    assert auroc_drift(labels, scores, told, patients).high < 0
+    # A source that does not label the finding, or one alone, changes nothing.
+    unknown = np.where(sources == "one", labels, np.nan)
+    assert auroc_interval(unknown, scores, patients, sources) == auroc_interval(unknown, scores, patients)
+
+
+def test_sources_that_are_all_ill_or_all_well_have_no_area(hospitals: tuple[np.ndarray, ...]) -> None:
+    _, scores, sources, patients = hospitals
+    labels = (sources == "one").astype(float)
+    for figure in (
+        lambda: auroc_interval(labels, scores, patients, sources),
+        lambda: mean_auroc_interval(labels[:, None], scores[:, None], patients, sources=sources, samples=10),
+    ):
+        with pytest.raises(TooFewFilmsError, match="needs both"):
+            figure()

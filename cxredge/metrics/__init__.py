@@ -1,7 +1,7 @@
 """AUROC, its interval, paired drift and operating points, in NumPy alone so that the clinic can compute them too."""
 
 from cxredge.metrics.bootstrap import mean_auroc_interval, patient_draws
-from cxredge.metrics.delong import auroc, auroc_drift, auroc_interval, known, midranks
+from cxredge.metrics.delong import auroc, auroc_drift, auroc_interval, by_source, known, midranks
 from cxredge.metrics.interval import Z95, Floats, Interval
 from cxredge.metrics.operating_point import (
     OperatingPoint,
@@ -21,6 +21,7 @@ __all__ = [
     "auroc",
     "auroc_drift",
     "auroc_interval",
+    "by_source",
     "known",
     "mean_auroc_interval",
     "midranks",

@@ -3,8 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.metrics.delong import auroc, auroc_interval, known
+from cxredge.errors import TooFewFilmsError
+from cxredge.metrics.delong import auroc, auroc_drift, auroc_interval, by_source, known
 from cxredge.metrics.interval import Floats, Interval
+
+# Draws that differ by rounding only say the same.
+_NOTHING = 1e-9
 
 
 def mean_auroc_interval(
@@ -13,36 +17,53 @@ def mean_auroc_interval(
     patients: NDArray[np.generic],
     *,
     baseline: Floats | None = None,
+    sources: NDArray[np.str_] | None = None,
     samples: int = 2000,
     seed: int = 0,
 ) -> Interval:
     """Mean AUROC over findings with a 95 % percentile interval, bootstrapped by patient.
 
     labels, scores: [N, L]; patients: [N], films of one patient are drawn together. With `baseline` (scores [N, L] of
-    another model on the same films) the paired difference, scores minus baseline, instead.
+    another model on the same films) the paired difference, scores minus baseline, instead. sources: [N], where the films are
+    from; of a finding that several label the mean within each, see `by_source`.
     Draws in which a finding has no positive or no negative film average over the others. Where every draw says the same (one
-    patient, or findings told apart without a mistake) an AUROC's interval is the mean of its findings' own: so few films exclude
-    nothing. Raises TooFewFilmsError.
+    patient, scores all alike, or findings told apart without a mistake) the ends are the means of the findings' own intervals': so
+    few films exclude nothing. The interval always holds the estimate. Raises TooFewFilmsError.
     """
-
     areas, draws = [], []
     weights = patient_draws(patients, samples, seed)
     for column in range(labels.shape[1]):
-        positive, kept = known(labels[:, column], scores[:, column])
-        mask = ~np.isnan(labels[:, column])
-        area, drawn = auroc(labels[:, column], scores[:, column]), _areas_of_draws(positive, kept, weights[:, mask])
-        if baseline is not None:
-            area -= auroc(labels[:, column], baseline[:, column])
-            drawn -= _areas_of_draws(positive, baseline[mask, column].astype(np.float64), weights[:, mask])
-        areas.append(area)
-        draws.append(drawn)
+        within, drawn = [], []
+        for part in by_source(labels[:, column], sources):
+            area, areas_drawn = auroc(part, scores[:, column]), _areas_of_draws(part, scores[:, column], weights)
+            if baseline is not None:
+                area -= auroc(part, baseline[:, column])
+                areas_drawn -= _areas_of_draws(part, baseline[:, column], weights)
+            within.append(area)
+            drawn.append(areas_drawn)
+        if not within:
+            raise TooFewFilmsError("a finding that each source has with it only, or without it only: AUROC needs both")
+        areas.append(np.mean(within))
+        draws.append(_mean_of_known(np.array(drawn)))
     # A draw in which no finding at all has both kinds of film says nothing.
-    told = np.array(draws)[:, ~np.isnan(draws).all(axis=0)]
-    low, high = np.percentile(np.nanmean(told, axis=0), (2.5, 97.5))
-    if low == high and baseline is None:
-        own = [auroc_interval(labels[:, column], scores[:, column], patients) for column in range(labels.shape[1])]
+    low, high = np.nanpercentile(_mean_of_known(np.array(draws)), (2.5, 97.5))
+    if high - low < _NOTHING:
+        own = [
+            auroc_interval(labels[:, column], scores[:, column], patients, sources)
+            if baseline is None
+            else auroc_drift(labels[:, column], baseline[:, column], scores[:, column], patients, sources)
+            for column in range(labels.shape[1])
+        ]
         low, high = np.mean([each.low for each in own]), np.mean([each.high for each in own])
-    return Interval(float(np.mean(areas)), float(low), float(high))
+    value = float(np.mean(areas))
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def _mean_of_known(draws: Floats) -> Floats:
+    """Mean over those that are a number, nan where none is. [K, samples] -> [samples]."""
+    told = ~np.isnan(draws)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(told, draws, 0).sum(0) / told.sum(0))
 
 
 def patient_draws(patients: NDArray[np.generic], samples: int, seed: int) -> NDArray[np.uint16]:
@@ -54,11 +75,13 @@ def patient_draws(patients: NDArray[np.generic], samples: int, seed: int) -> NDA
     return drawn.astype(np.uint16)[:, owner]
 
 
-def _areas_of_draws(positive: NDArray[np.bool_], scores: Floats, weights: NDArray[np.uint16]) -> Floats:
+def _areas_of_draws(labels: Floats, scores: Floats, weights: NDArray[np.uint16]) -> Floats:
     """AUROC of weighted films, one per row of weights; nan where a draw holds no positive or no negative film.
 
-    positive, scores: [N]; weights: [samples, N] -> [samples].
+    labels: [N] in {0, 1, nan}; scores: [N]; weights: [samples, N] -> [samples].
     """
+    positive, scores = known(labels, scores)
+    weights = weights[:, ~np.isnan(labels)]
     order = np.argsort(scores, kind="stable")
     ordered, truth = scores[order], positive[order]
     first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])

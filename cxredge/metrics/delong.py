@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from cxredge.errors import NotFiniteError, TooFewFilmsError
 from cxredge.metrics.interval import Z95, Floats, Interval
 
+# Of sums of numbers below 1, with room: two models of which 100,000 films tell differ by a hundred times as much.
+_ROUNDING = 1e-12
+
 
 def known(labels: Floats, scores: Floats) -> tuple[NDArray[np.bool_], Floats]:
     """Labels as booleans and their scores, films with an unknown label (nan) left out.
@@ -24,6 +27,19 @@ def known(labels: Floats, scores: Floats) -> tuple[NDArray[np.bool_], Floats]:
     if positive.all() or not positive.any():
         raise TooFewFilmsError(f"{positive.sum()} positive and {(~positive).sum()} negative films: AUROC needs both")
     return positive, scores
+
+
+def by_source(labels: Floats, sources: NDArray[np.str_] | None) -> list[Floats]:
+    """A finding's labels in the parts that are ranked by themselves, each [N], nan where a film is not in it.
+
+    labels: [N] in {0, 1, nan}; sources: [N]. One part, as they are, where one source alone labels the finding, or no sources are
+    told; else a part for each source that has films with it and films without it. Between sources a network can tell the hospital
+    and nothing of the disease. No part at all where every source has films of one kind.
+    """
+    if sources is None or len(labelled := np.unique(sources[~np.isnan(labels)])) < 2:
+        return [labels]
+    parts = [np.where(sources == source, labels, np.nan) for source in labelled]
+    return [part for part in parts if (part == 1).any() and (part == 0).any()]
 
 
 def midranks(x: Floats) -> Floats:
@@ -61,6 +77,11 @@ class _Owners:
     of_negatives: NDArray[np.intp]
     patients: int
 
+    @property
+    def fewest(self) -> int:
+        """Patients with positive films, or with negative ones, whichever are fewer."""
+        return min(len(np.unique(self.of_positives)), len(np.unique(self.of_negatives)))
+
 
 def _owners(labels: Floats, patients: NDArray[np.generic] | None) -> _Owners:
     mask = ~np.isnan(labels)
@@ -69,9 +90,14 @@ def _owners(labels: Floats, patients: NDArray[np.generic] | None) -> _Owners:
     return _Owners(who[positive], who[~positive], int(who.max()) + 1)
 
 
-def _variance(of_positives: Floats, of_negatives: Floats, owners: _Owners) -> float:
-    """Of an AUROC, or of a difference of two, from its components: sums by patient (Obuchowski 1997), DeLong's where each has
-    one film. A kind of film that comes from one patient only has no spread to measure: the widest there can be is taken."""
+def _half_width(of_positives: Floats, of_negatives: Floats, owners: _Owners, widest: float) -> float:
+    """Half a 95 % interval of an AUROC, or of a difference of two, from its components: sums by patient (Obuchowski 1997), DeLong's
+    where each has one film.
+
+    A kind of film that comes from one patient only has no spread to measure: the widest there can be is taken. So it is where
+    components cancel (scores all alike, or few patients with one film of each kind), as if there were no doubt left; `widest` is
+    the variance then.
+    """
 
     def centred(components: Floats, whose: NDArray[np.intp]) -> tuple[Floats, int]:
         summed = np.bincount(whose, components - components.mean(), minlength=owners.patients)
@@ -81,42 +107,88 @@ def _variance(of_positives: Floats, of_negatives: Floats, owners: _Owners) -> fl
         centred(of_positives, owners.of_positives),
         centred(of_negatives, owners.of_negatives),
     )
-    found = 0.0
+    alone = 0.0
     for sums, count in ((a, with_positives), (b, with_negatives)):
-        found += float(sums @ sums) * count / (count - 1) if count > 1 else 0.25
+        alone += float(sums @ sums) * count / (count - 1) if count > 1 else 0.25
+    found = alone
     if owners.patients > 1:
         found += 2 * float(a @ b) * owners.patients / (owners.patients - 1)
-    return max(found, 0.0)
+    told = found > max(_ROUNDING * alone, _ROUNDING**2)
+    return Z95 * float(np.sqrt(found if told else widest))
 
 
-def auroc_interval(labels: Floats, scores: Floats, patients: NDArray[np.generic] | None = None) -> Interval:
-    """AUROC with its 95 % interval, on the logit scale so that it stays in [0, 1].
+def _widest(area: float, owners: _Owners) -> float:
+    """The largest variance an AUROC can have, whatever the scores: area (1 - area) / min(m, n) (Birnbaum & Klose, Ann Math Stat 28,
+    1957), with as many independent films as there are patients."""
+    return area * (1 - area) / owners.fewest
 
-    labels [N] in {0, 1, nan}, scores [N]. patients: [N], whose the films are; None where each film is of another one. DeLong,
-    DeLong & Clarke-Pearson 1988, with films of one patient counted together (Obuchowski, Biometrics 53, 1997): the sixtieth film
-    of a patient tells less than the first. Raises TooFewFilmsError.
-    """
+
+def _area(labels: Floats, scores: Floats, patients: NDArray[np.generic] | None) -> tuple[float, float]:
+    """AUROC of one part and half the width of its 95 % interval."""
     area, of_positives, of_negatives = _components(*known(labels, scores))
     owners = _owners(labels, patients)
     if area in (0.0, 1.0):
         # The variance vanishes there; the rule of three bounds what so few patients can exclude.
-        width = min(1.0, 3 / min(len(np.unique(owners.of_positives)), len(np.unique(owners.of_negatives))))
-        return Interval(area, max(0.0, area - width), min(1.0, area + width))
-    spread = Z95 * np.sqrt(_variance(of_positives, of_negatives, owners)) / (area * (1 - area))
-    logit = np.log(area / (1 - area))
+        return area, min(1.0, 3 / owners.fewest)
+    return area, _half_width(of_positives, of_negatives, owners, _widest(area, owners))
+
+
+def auroc_interval(
+    labels: Floats,
+    scores: Floats,
+    patients: NDArray[np.generic] | None = None,
+    sources: NDArray[np.str_] | None = None,
+) -> Interval:
+    """AUROC with its 95 % interval, on the logit scale so that it stays in [0, 1].
+
+    labels [N] in {0, 1, nan}, scores [N]. patients: [N], whose the films are; None where each is of another one. DeLong,
+    DeLong & Clarke-Pearson 1988, with films of one patient counted together (Obuchowski, Biometrics 53, 1997): the sixtieth film
+    of a patient tells less than the first. sources: [N], where the films are from; of a finding that several label the mean within
+    each, see `by_source`. No patient may be of two. Raises TooFewFilmsError.
+    """
+    area, half = _mean([_area(part, scores, patients) for part in by_source(labels, sources)])
+    if area in (0.0, 1.0):
+        return Interval(area, max(0.0, area - half), min(1.0, area + half))
+    spread, logit = half / (area * (1 - area)), np.log(area / (1 - area))
     return Interval(area, float(1 / (1 + np.exp(spread - logit))), float(1 / (1 + np.exp(-spread - logit))))
 
 
 def auroc_drift(
-    labels: Floats, full: Floats, compressed: Floats, patients: NDArray[np.generic] | None = None
+    labels: Floats,
+    full: Floats,
+    compressed: Floats,
+    patients: NDArray[np.generic] | None = None,
+    sources: NDArray[np.str_] | None = None,
 ) -> Interval:
     """Paired AUROC difference, compressed minus full precision, with its 95 % interval (DeLong 1988, by patient as above).
 
     labels [N] in {0, 1, nan}; full, compressed: scores [N] of the same films in the same order; patients: [N], whose they are,
-    None where each is of another one. Raises TooFewFilmsError.
+    None where each is of another one; sources: as above. Two models that rank all films alike differ by nothing, which is certain.
+    Raises TooFewFilmsError.
     """
+    value, half = _mean([_drift(part, full, compressed, patients) for part in by_source(labels, sources)])
+    return Interval(value, max(-1.0, value - half), min(1.0, value + half))
+
+
+def _drift(
+    labels: Floats, full: Floats, compressed: Floats, patients: NDArray[np.generic] | None
+) -> tuple[float, float]:
+    """Difference within one part and half the width of its 95 % interval."""
     a, a_pos, a_neg = _components(*known(labels, full))
     b, b_pos, b_neg = _components(*known(labels, compressed))
-    same = np.array_equal(a_pos, b_pos) and np.array_equal(a_neg, b_neg)
-    half = 0.0 if same else Z95 * float(np.sqrt(_variance(b_pos - a_pos, b_neg - a_neg, _owners(labels, patients))))
-    return Interval(b - a, max(-1.0, b - a - half), min(1.0, b - a + half))
+    if np.array_equal(a_pos, b_pos) and np.array_equal(a_neg, b_neg):
+        return 0.0, 0.0
+    owners = _owners(labels, patients)
+    # No difference varies more than its two areas do when they move against each other.
+    widest = (np.sqrt(_widest(a, owners)) + np.sqrt(_widest(b, owners))) ** 2
+    return b - a, _half_width(b_pos - a_pos, b_neg - a_neg, owners, widest)
+
+
+def _mean(parts: list[tuple[float, float]]) -> tuple[float, float]:
+    """Mean of independent figures and half the width of its interval, from theirs."""
+    if not parts:
+        raise TooFewFilmsError(
+            "each source has films with the finding only, or without it only: AUROC needs both in one"
+        )
+    values, halves = zip(*parts, strict=True)
+    return float(np.mean(values)), float(np.sqrt(np.square(halves).sum())) / len(parts)

@@ -4,19 +4,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import TooFewFilmsError
-from cxredge.metrics.interval import Z95, Interval
+from cxredge.metrics.interval import Z95, Floats, Interval
 
 
-def proportion(hits: NDArray[np.bool_], patients: NDArray[np.generic] | None = None) -> Interval:
+def proportion(hits: NDArray[np.bool_] | Floats, patients: NDArray[np.generic] | None = None) -> Interval:
     """The share of films that were hit, with its 95 % Wilson interval for as many films as these are worth.
 
-    hits: [N]; patients: [N], whose the films are; None where each is of another one. Films of one patient are counted for less by
-    the design effect of the ratio estimator (Rao & Scott, Biometrics 48, 1992), never for more; where all films say the same, for
-    one film each patient. Raises TooFewFilmsError for no film.
+    hits: [N], bool, or what share of a hit each film is; patients: [N], whose the films are; None where each is of another one.
+    Films of one patient are counted for less by the design effect of the ratio estimator (Rao & Scott, Biometrics 48, 1992), never
+    for more; where all films say the same, for one film each patient. Raises TooFewFilmsError for no film.
     """
     n = len(hits)
     if n == 0 or patients is None:
-        return wilson(int(hits.sum()), n)
+        return wilson(float(hits.sum()), n)
     _, owner = np.unique(patients, return_inverse=True)
     films, p = np.bincount(owner), float(hits.mean())
     count = len(films)
