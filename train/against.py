@@ -1,8 +1,6 @@
 """Is this model better than that one? Paired differences on the same films, with intervals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,13 +11,12 @@ from cxredge.train.judge import measurable
 from cxredge.train.scores import Scores, Tick, score
 from cxredge.train.sources import Films
 from cxredge.train.subject import RUN_RUNTIME, Subject
-from cxredge.train.tables import learned_from
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One finding. auroc: this model's minus the other's, paired (DeLong, by patient). films: with a label; positives: with the
-    finding."""
+    """One finding. auroc: this model's minus the other's, paired (DeLong, by patient), within each source as in `Judged`. films:
+    with a label; positives: with the finding."""
 
     finding: str
     films: int
@@ -39,15 +36,6 @@ class Against:
     findings: list[Difference]
 
 
-def check_unseen(other: Subject, data: Sequence[Path], films: Films) -> None:
-    """Raise DataError when the other model was trained on some of these validation films: it would look better than it is."""
-    if other.splits_of is not None and (seen := learned_from(other.splits_of, data, films)):
-        raise DataError(
-            f"{other.name} was trained on {len(seen)} of these {len(films)} validation films ({seen[0]} first), so it cannot be"
-            " compared on them; compare on --split test, or with a model of the same split_seed and validation_share"
-        )
-
-
 def compare_with(
     other: Subject, subject: Subject, films: Films, scores: Scores, runtime: str, *, threads: int, samples: int,
     tick: Tick | None = None,
@@ -63,7 +51,8 @@ def compare_with(
     said = score(other, films.files, engine, threads=threads, tick=tick)
     both = scores.read & said.read
     labels = films.labels.astype(np.float64)[both][:, [films.findings.index(name) for name in shared]]
-    kept = measurable(labels)
+    patients, sources = films.patients[both], films.sources[both]
+    kept = measurable(labels, sources=sources)
     if not kept:
         raise DataError(f"{subject.name} and {other.name} share no finding that these films hold with and without")
     names, labels = [shared[column] for column in kept], labels[:, kept]
@@ -76,13 +65,13 @@ def compare_with(
         model={"name": other.name, "kind": other.kind, "precision": other.precision, "sha256": other.sha256},
         runtime=engine_version(engine),
         films=int(both.sum()),
-        mean_auroc=mean_auroc_interval(labels, ours, films.patients[both], baseline=theirs, samples=samples),
+        mean_auroc=mean_auroc_interval(labels, ours, patients, baseline=theirs, sources=sources, samples=samples),
         findings=[
             Difference(
                 name,
                 int((~np.isnan(labels[:, i])).sum()),
                 int((labels[:, i] == 1).sum()),
-                auroc_drift(labels[:, i], theirs[:, i], ours[:, i], films.patients[both]),
+                auroc_drift(labels[:, i], theirs[:, i], ours[:, i], patients, sources),
             )
             for i, name in enumerate(names)
         ],

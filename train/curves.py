@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.metrics import Floats, Interval, proportion, wilson
+from cxredge.metrics import Floats, Interval, proportion
 
 Truth = NDArray[np.bool_]
 
@@ -50,15 +50,22 @@ class Bin:
     films: int
 
 
-def reliability(labels: Truth, probabilities: Floats, *, bins: int = 10) -> list[Bin]:
+def reliability(
+    labels: Truth, probabilities: Floats, patients: NDArray[np.str_] | None = None, *, bins: int = 10
+) -> list[Bin]:
     """Bins of equal numbers of films, lowest probability first; fixed-width bins would leave a rare finding's nearly empty.
 
-    Films of one probability share their labels' mean, so that where a bin ends among them their order in the table tells nothing.
+    patients: [N], whose the films are; None where each is of another one. Films of one probability share their labels' mean, so
+    that where a bin ends among them their order in the table tells nothing.
     """
     _, tied = np.unique(probabilities, return_inverse=True)
     shared = (np.bincount(tied, labels) / np.bincount(tied))[tied]
     return [
-        Bin(float(probabilities[rows].mean()), wilson(float(shared[rows].sum()), len(rows)), len(rows))
+        Bin(
+            float(probabilities[rows].mean()),
+            proportion(shared[rows], None if patients is None else patients[rows]),
+            len(rows),
+        )
         for rows in np.array_split(np.argsort(probabilities, kind="stable"), min(bins, len(labels)))
     ]
 

@@ -19,8 +19,8 @@ from cxredge.imaging.preprocess import decode, prepare
 from cxredge.metrics import Interval, wilson
 from cxredge.train.duplicates import exact_copies, near_copies
 from cxredge.train.facts import read_facts
+from cxredge.train.labels import list_table
 from cxredge.train.sources import Films, Listing, list_source, patients_in_two_splits
-from cxredge.train.tables import list_table
 
 NOT_STATED = "not stated"
 # No film is larger, so a JPEG is decoded whole, where training would decode a smaller one of a large film.

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -17,15 +17,26 @@ from cxredge.imaging.overlay import heat_maps, thumbnail
 from cxredge.imaging.peak import strongest
 from cxredge.metrics import Floats, Interval, proportion
 from cxredge.runtimes import Outputs
-from cxredge.train.against import Against, check_unseen, compare_with
+from cxredge.train.against import Against, compare_with
 from cxredge.train.engine import engine_version
 from cxredge.train.facts import Box, read_boxes, read_facts
-from cxredge.train.judge import Group, Judged, Pointing, judge_finding, mean_auroc, subgroups, youden_thresholds
+from cxredge.train.judge import (
+    Group,
+    Judged,
+    Pointing,
+    judge_finding,
+    mean_auroc,
+    several_sources,
+    subgroups,
+    youden_thresholds,
+)
 from cxredge.train.metadata import encode
+from cxredge.train.prevalence import at_prevalence, read_prevalences
 from cxredge.train.scores import Scores, Tick, score
 from cxredge.train.sources import Films
 from cxredge.train.subject import Subject
 from cxredge.train.tables import read_films
+from cxredge.train.unseen import check_unseen
 
 SAMPLES = 2000
 
@@ -34,9 +45,11 @@ SAMPLES = 2000
 class Evaluation:
     """What `cxredge evaluate` measured; `page` writes it for a person, `dataclasses.asdict` for a program.
 
-    mean_auroc: over the findings with both kinds of film, 95 % interval by bootstrap over patients.
+    mean_auroc: over the findings with both kinds of film, 95 % interval by bootstrap over patients; of a finding that several
+    sources label within each, as in `Judged`. mean_pooled: the same with all films ranked together, None where no finding is.
     refused: share of these films that the model's own gate would refuse; they are scored here all the same.
-    against: how far it is from another model on the same films, where one was given.
+    against: how far it is from another model on the same films, where one was given. cautions: what a reader must know of these
+    figures, such as that the model was trained on some of the films.
     """
 
     date: str
@@ -53,6 +66,8 @@ class Evaluation:
     refused: Interval | None
     unread: list[str]
     against: Against | None = None
+    cautions: list[str] = field(default_factory=list)
+    mean_pooled: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class Example:
 
 def evaluate(
     subject: Subject, data: Sequence[Path], *, split: str = "test", runtime: str = "onnxruntime", threads: int = 1,
-    metadata: bool = False, against: Subject | None = None, splits_of: Path | None = None,
+    metadata: bool = False, against: Subject | None = None, splits_of: Path | None = None, prevalence: Sequence[str] = (),
     samples: int = SAMPLES, examples: int = 1, tick: Tick | None = None,
 ) -> tuple[Evaluation, list[Example]]:  # fmt: skip
     """Evaluate a model on the official test films of data sets, or on another split.
@@ -78,15 +93,17 @@ def evaluate(
     metadata: give the model age, sex and view from the tables, where it takes them; without, it is measured as a scan uses it.
     against: another model, to tell the paired difference from; it is given the films alone. splits_of: a run or
     bundle whose validation films stand for `validation`; a run knows no others than its own, a bundle has its own unless told.
-    examples: films per finding and kind to look at. Raises DataError, TooFewFilmsError and the errors of `score`.
+    prevalence: shares for PPV and NPV, see `read_prevalences`. examples: films per finding and kind to look at.
+    Raises DataError, TooFewFilmsError and the errors of `score`.
     """
     subject, run = subject.on(runtime), subject.path if subject.kind == "run" else None
     carved = split in {"train", "validation"}
     known_to = run or splits_of or (subject.splits_of if carved else None)
     films, columns = matched(read_films(data, split, splits_of=known_to), subject)
-    # Who names a split answers for it.
-    if against is not None and split == "validation" and splits_of is None:
-        check_unseen(against, data, films)
+    stated = read_prevalences(prevalence, films.findings)
+    # Who names a validation split answers for it; a model's own was held out from it.
+    asked = (subject, against) if split != "validation" else () if splits_of is not None else (against,)
+    cautions = [said for model in asked if model is not None for said in check_unseen(model, data, films, split)]
     labels = films.labels.astype(np.float64)
     boxes, peaks = read_boxes(data), _Peaks(columns, films)
     given = encode(read_facts(data, films)) if metadata else None
@@ -96,12 +113,19 @@ def evaluate(
     if run is not None:
         subject = _with_thresholds(subject, data, runtime, threads, metadata=metadata)
     told, read = scores.probabilities[:, columns], scores.read
+    patients, sources = films.patients[read], films.sources[read]
     if not read.any():
         raise DataError(f"none of the {len(films)} films can be read: {next(iter(scores.unread.values()))}")
     thresholds = [subject.thresholds[c] for c in columns] if subject.thresholds else None
     findings = [
-        judge_finding(name, labels[read, i], told[read, i], thresholds[i] if thresholds else None, films.patients[read])
+        judge_finding(name, labels[read, i], told[read, i], thresholds[i] if thresholds else None, patients, sources)
         for i, name in enumerate(films.findings)
+    ]
+    findings = [
+        replace(one, at_prevalence=at_prevalence(one.at_point, stated[one.finding]))
+        if one.at_point and one.finding in stated
+        else one
+        for one in findings
     ]
     facts = read_facts(data, films.take(read))
     compared = None
@@ -120,15 +144,19 @@ def evaluate(
         runtime=engine_version(runtime),
         data=_described(films, data, split, read),
         operating_point=subject.operating_point or "none: no validation films to choose it on",
-        mean_auroc=mean_auroc(labels[read], told[read], films.patients[read], samples=samples),
+        mean_auroc=mean_auroc(labels[read], told[read], patients, sources=sources, samples=samples),
         findings=findings,
         subgroups=subgroups(
-            films.findings, labels[read], told[read], films.patients[read], facts, thresholds, samples=samples
+            films.findings, labels[read], told[read], patients, facts, thresholds, samples=samples, sources=sources
         ),
         pointing=_pointing(films, boxes, peaks),
         refused=_refused(scores, subject, films.patients),
         unread=list(scores.unread.values()),
         against=compared,
+        cautions=[*cautions, *several_sources(findings)],
+        mean_pooled=mean_auroc(labels[read], told[read], patients, samples=samples)
+        if any(one.within for one in findings)
+        else None,
     )  # fmt: skip
     chosen = _choose(labels, told, read, thresholds, examples) if thresholds else []
     return found, _pictures(chosen, films, told, boxes, subject, columns, runtime, threads, given)

@@ -13,7 +13,9 @@ from rich.table import Table
 from cxredge.errors import OutputError
 from cxredge.runtimes import MODULES
 from cxredge.train.evaluate import Evaluation, evaluate
+from cxredge.train.judge import Judged
 from cxredge.train.page import change, interval, write_evaluation
+from cxredge.train.prevalence import AtPrevalence
 from cxredge.train.subject import RUN_RUNTIME, check_like, open_subject
 from cxredge.train.tables import SPLITS
 
@@ -64,6 +66,14 @@ def evaluate_command(
             help="Give the model age, sex and view from the tables; for one trained with `metadata = true`.",
         ),
     ] = False,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How common a finding is where the model will be used, such as 0.02, or Effusion=0.1 for one; repeat for"
+            " several. Says what a flag would mean there: PPV and NPV, by Bayes.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     examples: Annotated[int, typer.Option(min=0, help="Films to show per finding and kind.")] = 1,
 ) -> None:
@@ -74,6 +84,8 @@ def evaluate_command(
     may hold `patient`, `split`, `age`, `sex`, `view`.
 
     Example: `cxredge evaluate chestxray14 --data data/chestxray14 -o evaluation`
+
+    What would a flag mean where 2 of 100 have it? `cxredge evaluate chestxray14 --data data/chestxray14 --prevalence 0.02`
 
     Is it better than what I have? `cxredge evaluate runs/mine --against chestxray14 --data data/chestxray14 --split validation`
     """
@@ -88,7 +100,7 @@ def evaluate_command(
         task = bar.add_task("Reading films", total=None)
         found, films = evaluate(
             subject, data, split=split, runtime=engine, threads=threads, metadata=metadata, against=other,
-            splits_of=splits_of, examples=examples,
+            splits_of=splits_of, prevalence=prevalence or (), examples=examples,
             tick=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     try:
@@ -106,6 +118,10 @@ def _show(found: Evaluation, output: Path) -> None:
     table = Table("finding", "with it", "AUROC", "sensitivity", "specificity")
     if other:
         table.add_column(f"AUROC minus {other.model['name']}'s")
+    stated = any(one.at_prevalence for one in found.findings)
+    if stated:
+        for column in ("how common", "PPV there", "NPV there"):
+            table.add_column(column)
     for one in found.findings:
         point = one.at_point
         table.add_row(
@@ -115,12 +131,19 @@ def _show(found: Evaluation, output: Path) -> None:
             interval(point.sensitivity if point else None),
             interval(point.specificity if point else None),
             *([change(apart[one.finding]) if one.finding in apart else "\N{EN DASH}"] if other else []),
+            *(_there(one.at_prevalence) if stated else ()),
         )
     console = Console()
     console.print(table)
+    if found.mean_pooled:
+        console.print(_by_source(found.findings))
+    for said in found.cautions:
+        console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if found.unread:
         console.print(f"{len(found.unread)} films could not be read, {found.unread[0]}", markup=False, soft_wrap=True)
     console.print(f"Mean AUROC {interval(found.mean_auroc)}, {found.data['films']} films, {found.runtime}")
+    if found.mean_pooled:
+        console.print(f"Ranked together {interval(found.mean_pooled)}")
     if other:
         console.print(
             f"Mean AUROC minus that of {other.model['name']}: {change(other.mean_auroc)}, over {len(other.findings)} findings,"
@@ -128,3 +151,21 @@ def _show(found: Evaluation, output: Path) -> None:
             markup=False, soft_wrap=True,
         )  # fmt: skip
     console.print(f"Open [bold]{output / 'evaluation.html'}[/bold]", soft_wrap=True)
+
+
+def _there(said: AtPrevalence | None) -> tuple[str, str, str]:
+    if said is None:
+        return ("\N{EN DASH}",) * 3
+    return f"{said.prevalence:g}", interval(said.ppv), interval(said.npv)
+
+
+def _by_source(findings: list[Judged]) -> Table:
+    """Findings that several data sets label, within each and ranked together."""
+    table = Table("finding", "data set", "with it", "AUROC")
+    for one in findings:
+        for own in one.within:
+            table.add_row(one.finding, own.source, f"{own.positives} of {own.films}", interval(own.auroc))
+        if one.within:
+            table.add_row(one.finding, "ranked together", f"{one.positives} of {one.films}", interval(one.pooled))
+            table.add_section()
+    return table

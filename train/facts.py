@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.train.chexpert import SPLITS as CHEXPERT_TABLES
+from cxredge.train.labels import name_in, read_rows
 from cxredge.train.sources import CHESTXRAY14, Films, name_of
 
 # BBox_List_2017.csv gives its boxes in the published 1024 x 1024 frame and shortens one finding's name.
@@ -59,14 +60,15 @@ class Box:
 def read_facts(folders: Sequence[Path], films: Films) -> Facts:
     """Sex, age and view of the films, from the tables of their data sets (ChestX-ray14, CheXpert or a labels table)."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for table in (table for folder in folders for table in _tables(folder)):
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            for row in csv.DictReader(lines):
-                if named := row.get("Image Index") or row.get("Path"):
-                    rows["", _key(Path(named))] = row
-                else:
-                    # A labels table is a source of its own, whose folders may hold films of like names.
-                    rows[table.stem, Path((row.get("file") or "").strip().replace("\\", "/")).as_posix()] = row
+    for folder in folders:
+        if folder.is_dir():
+            for table in _tables(folder):
+                with table.open(newline="", encoding="utf-8-sig") as lines:
+                    for row in csv.DictReader(lines):
+                        rows["", _key(Path(row.get("Image Index") or row["Path"]))] = row
+        else:
+            # A labels table is a source of its own, whose folders may hold films of like names.
+            rows |= {(folder.stem, name_in(row)): row for _, row in read_rows(folder)}
     said = [
         rows.get((source, name)) or rows.get(("", _key(file)), {})
         for source, name, file in zip(films.sources.tolist(), films.names, films.files, strict=True)
@@ -79,8 +81,6 @@ def read_facts(folders: Sequence[Path], films: Films) -> Facts:
 
 
 def _tables(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return [folder]
     return [
         *sorted(folder.glob("Data_Entry_2017*.csv")),
         *(folder / t for t in CHEXPERT_TABLES if (folder / t).is_file()),

@@ -1,13 +1,21 @@
 """From labels and scores to the figures of an evaluation: per finding, over findings, per subgroup, and where it points."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import TooFewFilmsError
-from cxredge.metrics import Floats, Interval, auroc_interval, mean_auroc_interval, proportion, youden_point
+from cxredge.metrics import (
+    Floats,
+    Interval,
+    auroc_interval,
+    by_source,
+    mean_auroc_interval,
+    proportion,
+    youden_point,
+)
 from cxredge.train.curves import (
     Bin,
     Confusion,
@@ -20,6 +28,7 @@ from cxredge.train.curves import (
     thin,
 )
 from cxredge.train.facts import Facts
+from cxredge.train.prevalence import AtPrevalence
 
 # Fewer films of either kind make a subgroup's AUROC noise; it is then counted but not shown.
 ENOUGH = 10
@@ -29,10 +38,23 @@ Curve = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
+class Within:
+    """One finding on the films of one source; auroc: None where it has films of one kind only."""
+
+    source: str
+    films: int
+    positives: int
+    auroc: Interval | None
+
+
+@dataclass(frozen=True)
 class Judged:
     """One finding on N labelled films. Figures that need both kinds of film are None where one kind is missing.
 
-    roc: (false positive rate, sensitivity); precision_recall: (recall, precision).
+    Where several sources label it, auroc is the mean of those `within` each, and pooled that of all films ranked together, part of
+    which may be telling the sources apart; all else is of all films together. Where one does, the two are left out.
+    roc: (false positive rate, sensitivity); precision_recall: (recall, precision). at_prevalence: PPV and NPV at a share that was
+    stated, where one was.
     """
 
     finding: str
@@ -45,6 +67,9 @@ class Judged:
     reliability: list[Bin]
     roc: Curve
     precision_recall: Curve
+    at_prevalence: AtPrevalence | None = None
+    pooled: Interval | None = None
+    within: list[Within] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,68 +105,126 @@ class Pointing:
 
 
 def judge_finding(
-    finding: str, labels: Floats, probabilities: Floats, threshold: float | None, patients: NDArray[np.str_]
-) -> Judged:
-    """All figures of one finding. labels [N] in {0, 1, nan}; probabilities [N]; patients [N], whose the films are."""
+    finding: str, labels: Floats, probabilities: Floats, threshold: float | None, patients: NDArray[np.str_],
+    sources: NDArray[np.str_] | None = None,
+) -> Judged:  # fmt: skip
+    """All figures of one finding. labels [N] in {0, 1, nan}; probabilities [N]; patients [N], whose the films are; sources [N],
+    where they are from, None where it does not matter."""
     mask = ~np.isnan(labels)
     truth, told = labels[mask] > 0.5, probabilities[mask]
     both = bool(truth.any() and not truth.all())
+    pooled = auroc_interval(labels, probabilities, patients) if both else None
+    within = _within(labels, probabilities, patients, sources)
     return Judged(
         finding,
         len(truth),
         int(truth.sum()),
-        auroc_interval(labels, probabilities, patients) if both else None,
+        pooled if not within else _mean_within(labels, probabilities, patients, sources),
         average_precision(truth, told) if both else None,
         calibration_error(truth, told) if both else None,
         None
         if threshold is None or np.isnan(threshold) or not len(truth)
         else confusion(truth, told, threshold, patients[mask]),
-        reliability(truth, told) if both else [],
+        reliability(truth, told, patients[mask]) if both else [],
         thin(*roc(truth, told)) if both else [],
         thin(*precision_recall(truth, told)) if both else [],
+        pooled=pooled if within else None,
+        within=within,
     )
 
 
-def mean_auroc(labels: Floats, scores: Floats, patients: NDArray[np.str_], *, samples: int) -> Interval:
-    """Mean over the findings that have both kinds of film, bootstrapped by patient. Raises TooFewFilmsError without any."""
-    columns = measurable(labels)
+def _within(
+    labels: Floats, probabilities: Floats, patients: NDArray[np.str_], sources: NDArray[np.str_] | None
+) -> list[Within]:
+    """The finding source by source, where several label it."""
+    if sources is None or len(labelled := np.unique(sources[~np.isnan(labels)])) < 2:
+        return []
+    found = []
+    for source in labelled:
+        own = labels[sources == source]
+        figures = probabilities[sources == source], patients[sources == source]
+        auroc = auroc_interval(own, *figures) if measurable(own[:, None]) else None
+        found.append(Within(str(source), int((~np.isnan(own)).sum()), int((own == 1).sum()), auroc))
+    return found
+
+
+def _mean_within(
+    labels: Floats, probabilities: Floats, patients: NDArray[np.str_], sources: NDArray[np.str_] | None
+) -> Interval | None:
+    return auroc_interval(labels, probabilities, patients, sources) if by_source(labels, sources) else None
+
+
+def several_sources(findings: Sequence[Judged]) -> list[str]:
+    """How the figures of findings that several sources label are to be read; nothing where none is."""
+    shared = [one.finding for one in findings if one.within]
+    if not shared:
+        return []
+    return [
+        f"Labelled by several data sets: {', '.join(shared)}. AUROC is the mean within each; where all are ranked together, part of"
+        " it may be telling the data sets apart. Curves, average precision and calibration are of all films together."
+    ]
+
+
+def mean_auroc(
+    labels: Floats, scores: Floats, patients: NDArray[np.str_], *, samples: int, sources: NDArray[np.str_] | None = None
+) -> Interval:
+    """Mean over the findings that have both kinds of film, in one source where sources are told, bootstrapped by patient.
+
+    Raises TooFewFilmsError without any.
+    """
+    columns = measurable(labels, sources=sources)
     if not columns:
-        raise TooFewFilmsError("no finding has both films with it and films without it: AUROC needs both")
-    return mean_auroc_interval(labels[:, columns], scores[:, columns], patients, samples=samples)
+        raise TooFewFilmsError(
+            "no finding has both films with it and films without it in one data set: AUROC needs both"
+        )
+    return mean_auroc_interval(labels[:, columns], scores[:, columns], patients, sources=sources, samples=samples)
 
 
-def measurable(labels: Floats, *, enough: int = 1) -> list[int]:
-    """Columns with at least so many positive and so many negative films."""
-    positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
-    return [int(column) for column in np.flatnonzero((positive >= enough) & (negative >= enough))]
+def measurable(labels: Floats, *, enough: int = 1, sources: NDArray[np.str_] | None = None) -> list[int]:
+    """Columns with at least so many positive and so many negative films, among those that are ranked together (`by_source`)."""
+    return [
+        column
+        for column in range(labels.shape[1])
+        if any(
+            (part == 1).sum() >= enough and (part == 0).sum() >= enough
+            for part in by_source(labels[:, column], sources)
+        )
+    ]
 
 
-def comparable(labels: Floats, groups: Mapping[str, NDArray[np.bool_]]) -> list[int]:
+def comparable(
+    labels: Floats, groups: Mapping[str, NDArray[np.bool_]], sources: NDArray[np.str_] | None = None
+) -> list[int]:
     """Columns that groups of one axis can be compared by: enough films of either kind in every group that is not too small.
 
-    labels: [N, L] in {0, 1, nan}; groups: name -> which films, [N]. None at all when every group is too small.
+    labels: [N, L] in {0, 1, nan}; groups: name -> which films, [N]; sources: as in `measurable`. None at all when every group is
+    too small.
     """
     large = [rows for rows in groups.values() if rows.sum() >= ENOUGH_FILMS]
     if not large:
         return []
-    return sorted(set.intersection(*(set(measurable(labels[rows], enough=ENOUGH)) for rows in large)))
+    told = [
+        measurable(labels[rows], enough=ENOUGH, sources=None if sources is None else sources[rows]) for rows in large
+    ]
+    return sorted(set.intersection(*map(set, told)))
 
 
 def subgroups(
     names: Sequence[str], labels: Floats, probabilities: Floats, patients: NDArray[np.str_], facts: Facts,
-    thresholds: Sequence[float] | None, *, samples: int,
+    thresholds: Sequence[float] | None, *, samples: int, sources: NDArray[np.str_] | None = None,
 ) -> list[Group]:  # fmt: skip
     """Every group of every axis. Groups of one axis are averaged over the same findings, so that they can be compared."""
     found = []
     for axis, groups in facts.groups.items():
         present = {name: rows for name, rows in groups.items() if rows.any()}
-        shared = comparable(labels, present)
+        shared = comparable(labels, present, sources)
         for name, rows in present.items():
             auroc = None
             if shared and rows.sum() >= ENOUGH_FILMS:
                 auroc = mean_auroc_interval(
-                    labels[rows][:, shared], probabilities[rows][:, shared], patients[rows], samples=samples
-                )
+                    labels[rows][:, shared], probabilities[rows][:, shared], patients[rows], samples=samples,
+                    sources=None if sources is None else sources[rows],
+                )  # fmt: skip
             sensitivity, specificity = _pooled(labels[rows], probabilities[rows], patients[rows], thresholds)
             found.append(
                 Group(

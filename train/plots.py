@@ -140,9 +140,10 @@ def _panels(
 
 def draw_roc(ax: "Axes", one: Judged) -> None:
     ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
-    if one.auroc is not None:
+    # The curve is of all films together, whatever sources they are from.
+    if (area := one.pooled or one.auroc) is not None:
         ax.plot(*zip(*one.roc, strict=True), color=BLUE, lw=1.5, drawstyle="steps-post")
-        ax.text(0.97, 0.05, f"{one.auroc.value:.2f}", ha="right", va="bottom", color=BLUE)
+        ax.text(0.97, 0.05, f"{area.value:.2f}", ha="right", va="bottom", color=BLUE)
     point = one.at_point
     if point is not None and point.sensitivity and point.specificity:
         ax.plot(1 - point.specificity.value, point.sensitivity.value, "D", color=VERMILION, ms=5)

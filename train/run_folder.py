@@ -21,6 +21,7 @@ from cxredge.train.checkpoint import LAST
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
+from cxredge.train.tables import data_hash as data_hash
 from cxredge.train.tables import validation_hash
 from cxredge.train.teacher import identity
 from cxredge.train.validate import mean_auroc
@@ -91,17 +92,6 @@ def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
         return False
     then = {**{key: now[key] for key in ("data_sha256", "metadata_sha256") if key in now}, **then}
     return {k: v for k, v in then.items() if k != "recipe"} == {k: v for k, v in now.items() if k != "recipe"}
-
-
-def data_hash(films: Films) -> str:
-    """SHA-256 over every film's name, source, patient, split and labels, in whatever order they stand; not over its pixels."""
-    lines = sorted(
-        json.dumps([name, *map(str, row), [None if math.isnan(v) else v for v in labels.tolist()]])
-        for name, *row, labels in zip(
-            films.names, films.sources, films.patients, films.splits, films.labels, strict=True
-        )
-    )
-    return hashlib.sha256("\n".join([json.dumps(films.findings), *lines]).encode()).hexdigest()
 
 
 def environment(on: Processes) -> dict[str, str | int]:

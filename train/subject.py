@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.bundle import MANIFEST, sha256_of, shipped_names
@@ -159,8 +159,18 @@ def _onnx(path: Path, like: str | Path | None) -> Subject:
     )
 
 
+def read_run(run: Path) -> dict[str, Any]:
+    """What a finished run's `run.json` says. Raises DataError where a power cut left none of it."""
+    try:
+        return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
+    except ValueError:
+        raise DataError(
+            f"{run / 'run.json'} is cut off or empty, so the run did not end; give its `cxredge train` command again"
+        ) from None
+
+
 def _run(run: Path) -> Subject:
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts = read_run(run)
     return Subject(
         name=run.name,
         kind="run",

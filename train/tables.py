@@ -3,25 +3,17 @@
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from cxredge.bundle import open_bundle
 from cxredge.errors import DataError
-from cxredge.train.sources import (
-    PUBLISHED,
-    Films,
-    Listing,
-    Uncertain,
-    carve_validation,
-    join,
-    patients_in_two_splits,
-    read_source,
-)
+from cxredge.train.labels import read_table
+from cxredge.train.sources import Films, Uncertain, carve_validation, join, read_source
+from cxredge.train.subject import read_run
 
 SPLITS = ("test", "validation", "train", "all")
 
@@ -32,38 +24,23 @@ def read_films(data: Sequence[Path], split: str, *, splits_of: Path | None = Non
     splits_of: a finished run, or a bundle (a folder, or a shipped model's name), whose own validation films then stand for
     `validation`. Raises DataError, and the errors of `open_bundle`.
     """
-    uncertain = _uncertain_of(splits_of) if splits_of is not None else "ignore"
+    uncertain = uncertain_of(splits_of) if splits_of is not None else "ignore"
     films = join([read_data(path, uncertain=uncertain) for path in data])
-    if splits_of is not None:
-        films = _split_as(films, splits_of) if (splits_of / "splits.csv").is_file() else _carved_as(films, splits_of)
+    if splits_of is not None and not (splits_of / "splits.csv").is_file():
+        films = carved_as(films, splits_of)
+    elif splits_of is not None:
+        films = _split_as(films, splits_of)
+        if split in {"train", "validation"}:
+            _check_same(films, splits_of)
     if split == "all":
         return films
     return films.split(split)
 
 
-def learned_from(where: Path, data: Sequence[Path], films: Films) -> list[str]:
-    """Names of those films that a run, or a bundle's network, was trained on. films: of the data sets.
-
-    Of sources that it does not know it has seen nothing. Raises DataError where it cannot be told, and the errors of `open_bundle`.
-    """
-    if (where / "splits.csv").is_file():
-        with (where / "splits.csv").open(newline="", encoding="utf-8") as lines:
-            seen = {(row["source"], row["file"]) for row in csv.DictReader(lines) if row["split"] == "train"}
-    else:
-        sources = list(open_bundle(where).manifest.training.films)
-        known = join([read_data(path, uncertain=_uncertain_of(where)) for path in data])
-        known = known.take(np.isin(known.sources, sources))
-        carved = _carved_as(known, where) if len(known) else known
-        trained = carved.take(carved.splits == "train")
-        seen = set(zip(trained.sources.tolist(), trained.names, strict=True))
-    given = zip(films.sources.tolist(), films.names, strict=True)
-    return [name for source, name in given if (source, name) in seen]
-
-
-def _uncertain_of(where: Path) -> Uncertain:
+def uncertain_of(where: Path) -> Uncertain:
     """What CheXpert's uncertain labels stood for when a run, or a bundle's network, was trained: validation was carved by it."""
     if (where / "run.json").is_file():
-        facts = json.loads((where / "run.json").read_text(encoding="utf-8"))
+        facts = read_run(where)
     elif (where / "splits.csv").is_file():
         return "ignore"  # the splits alone, as a run that did not end leaves them
     else:
@@ -76,83 +53,9 @@ def read_data(path: Path, *, uncertain: Uncertain = "ignore") -> Films:
     return read_table(path) if path.suffix.lower() == ".csv" else read_source(path, uncertain=uncertain)
 
 
-def read_table(table: Path) -> Films:
-    """A labels table: `file` (relative to the table), a column of 0, 1 or empty per finding, and optionally `patient`, `split`,
-    `age`, `sex`, `view`. Without `split` every film is a test film; without `patient` every film is a patient's only one.
-
-    Raises DataError that names the line, or the patient who has films in both splits.
-    """
-    listing = list_table(table)
-    if listing.missing:
-        raise DataError(f"{table}, {listing.missing[0]} is not there")
-    for patient, splits in patients_in_two_splits(listing.films).items():
-        raise DataError(f"{table}: patient {patient.split('/', 1)[1]} has films in both {splits[0]} and {splits[1]}")
-    return listing.films
-
-
-def list_table(table: Path) -> Listing:
-    """`read_table` without its verdict on films that are not there: `line 12: films/a.png` in `missing`.
-
-    Raises DataError that names the line when a label is none, and when none of the films is there.
-    """
-    try:
-        lines = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: cannot be read as UTF-8 text ({error})") from None
-    columns = list(lines[0]) if lines else []
-    findings = tuple(c for c in columns if c not in {"file", "patient", "split", "age", "sex", "view"})
-    if "file" not in columns or not findings:
-        raise DataError(
-            f"{table}: needs a column `file`, at least one finding, and at least one film; found: {columns}"
-        )
-    if table.stem in PUBLISHED:
-        raise DataError(f"{table}: {table.stem} is the name of the published data set; call the table otherwise")
-    files, labels, there, missing = [], [], [], []
-    names: dict[str, int] = {}
-    absent: set[int] = set()
-    for number, row in enumerate(lines, start=2):
-        if None in row or row["file"] is None:
-            raise DataError(
-                f"{table}, line {number} has {'more' if None in row else 'fewer'} cells than the first line"
-            )
-        name = Path(row["file"].strip().replace("\\", "/")).as_posix()
-        if (first := names.setdefault(name, number)) != number:
-            raise DataError(f"{table}, line {number}: {name} stands in line {first} already")
-        if (split := (row.get("split") or "").strip()) not in {"", "train", "test"}:
-            raise DataError(
-                f"{table}, line {number}: split {split!r} is neither train nor test; validation is carved from train"
-            )
-        file = table.parent / name
-        values = {"": np.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
-        said = {finding: (row[finding] or "").strip() for finding in findings}
-        if wrong := [f"{finding}: {text!r}" for finding, text in said.items() if text not in values]:
-            raise DataError(f"{table}, line {number}, {wrong[0]} is neither 0, 1 nor empty")
-        if not file.is_file():
-            missing.append(f"line {number}: {file}")
-            absent.add(number)
-            continue
-        there.append(row)
-        files.append(file)
-        labels.append([values[text] for text in said.values()])
-    if not files:
-        raise DataError(f"{table}, {missing[0]} is not there, nor is any other film it names")
-    films = Films(
-        tuple(files),
-        np.array([f"{table.stem}/{(row.get('patient') or '').strip() or row['file']}" for row in there]),
-        np.full(len(files), table.stem),
-        np.array([(row.get("split") or "").strip() or "test" for row in there]),
-        findings,
-        np.array(labels, np.float32),
-        # Folders may hold films of like names.
-        tuple(name for name, number in names.items() if number not in absent),
-    )
-    return Listing(films, tuple(missing))
-
-
 def _split_as(films: Films, run: Path) -> Films:
     """The splits as the run carved them. Test films stay what they are published as."""
-    with (run / "splits.csv").open(newline="", encoding="utf-8") as lines:
-        said = {(row["source"], row["file"]): row["split"] for row in csv.DictReader(lines)}
+    said = _splits(run)
     splits = films.splits.astype("U10")
     for i, film in enumerate(zip(films.sources.tolist(), films.names, strict=True)):
         if splits[i] != "test":
@@ -160,7 +63,37 @@ def _split_as(films: Films, run: Path) -> Films:
     return replace(films, splits=splits)
 
 
-def _carved_as(films: Films, where: Path) -> Films:
+def _check_same(films: Films, run: Path) -> None:
+    """Raise DataError where the training and validation films of a source are not those of the run, or bear other labels.
+
+    films: split as in the run. It may have learned from more sources than these; its hash of labels is of all of them.
+    """
+    said = _splits(run)
+    own = films.take(films.splits != "test")
+    given = set(zip(own.sources.tolist(), own.names, strict=True))
+    for source in sorted(set(films.sources.tolist()) & {source for source, _ in said}):
+        then, now = ({film for film in held if film[0] == source} for held in (set(said), given))
+        if then != now:
+            odd = sorted(name for _, name in then ^ now)
+            raise DataError(
+                f"{run} was trained and validated on other films of {source} than those given: {len(then)}, here {len(now)}"
+                f" ({odd[0]} first); give the same --data"
+            )
+    facts = read_run(run) if (run / "run.json").is_file() else {}
+    whole = set(own.sources.tolist()) == {source for source, _ in said}
+    if whole and facts.get("data_sha256") not in {None, data_hash(own.ordered(facts.get("findings", ())))}:
+        raise DataError(
+            f"{run} was trained and validated on these films with other labels or patients; give the same --data"
+        )
+
+
+def _splits(run: Path) -> dict[tuple[str, str], str]:
+    """Source and name of each film of a run, and the split it had."""
+    with (run / "splits.csv").open(newline="", encoding="utf-8") as lines:
+        return {(row["source"], row["file"]): row["split"] for row in csv.DictReader(lines)}
+
+
+def carved_as(films: Films, where: Path) -> Films:
     """The splits as a bundle's network was trained with: carved anew as its manifest says, which gives the same films again.
 
     Raises DataError where these are not the films it was validated on.
@@ -188,6 +121,17 @@ def _carved_as(films: Films, where: Path) -> Films:
             " the split is another, so which of them it knows cannot be told"
         )
     return films
+
+
+def data_hash(films: Films) -> str:
+    """SHA-256 over every film's name, source, patient, split and labels, in whatever order they stand; not over its pixels."""
+    lines = sorted(
+        json.dumps([name, *map(str, row), [None if math.isnan(v) else v for v in labels.tolist()]])
+        for name, *row, labels in zip(
+            films.names, films.sources, films.patients, films.splits, films.labels, strict=True
+        )
+    )
+    return hashlib.sha256("\n".join([json.dumps(films.findings), *lines]).encode()).hexdigest()
 
 
 def validation_hash(films: Films) -> str:

@@ -1,12 +1,12 @@
 """Films that nobody has labelled: a teacher can tell a student about them all the same (Hinton et al. 2015, section 4)."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cxredge.errors import DataError
+from cxredge.train.labels import name_in, read_rows
 from cxredge.train.sources import PICTURES, Films, join
 
 
@@ -46,12 +46,8 @@ def add_unlabelled(films: Films, where: Sequence[Path]) -> Films:
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            named = [(row.get("file") or "").strip().replace("\\", "/") for row in csv.DictReader(lines)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: neither a folder nor a table that can be read ({error})") from None
-    files = [path.parent / name for name in dict.fromkeys(named) if name]
+    named = [name_in(row) for _, row in read_rows(path) if row.get("file")]
+    files = [path.parent / name for name in dict.fromkeys(named)]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"{path}: {missing[0]} is not there")
     return files

@@ -18,9 +18,10 @@ from cxredge.train.engine import open_engine
 from cxredge.train.evaluate import evaluate
 from cxredge.train.facts import Box, read_boxes, read_facts
 from cxredge.train.judge import judge_finding, subgroups
+from cxredge.train.labels import read_table
 from cxredge.train.scores import score
 from cxredge.train.subject import open_subject
-from cxredge.train.tables import read_films, read_table
+from cxredge.train.tables import read_films
 
 NIH = FILMS / "chestxray14"
 
@@ -227,3 +228,40 @@ def test_films_that_a_bundle_was_not_validated_on_are_no_validation_films() -> N
         DataError, match="was validated on 338 films of chestxray14, and of those given 1 would be carved"
     ):
         evaluate(open_subject("chestxray14"), [NIH], split="validation")
+
+
+def test_a_finding_of_several_data_sets_is_ranked_within_each(cli: Cli, table: Path, tmp_path: Path) -> None:
+    """Film by film as good as one table alone, and beside it what all of them together would make of the difference."""
+    with table.open(newline="") as lines:
+        rows = list(csv.reader(lines))[:-1]
+    for name, own in (("north", rows[1:13]), ("south", rows[13:])):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as out:
+            # Hernia is labelled in the south alone.
+            csv.writer(out).writerows(
+                [rows[0], *([*row[:3], row[3] if name == "south" else "", *row[4:]] for row in own)]
+            )
+    data = [tmp_path / "north.csv", tmp_path / "south.csv"]
+    subject = open_subject("chestxray14")
+    found, _ = evaluate(subject, data, samples=50, examples=0, against=open_subject("chestxray14-small"))
+    alone = [evaluate(subject, [path], samples=50, examples=0)[0].findings[0] for path in data]
+    effusion, hernia = found.findings
+    assert [own.source for own in effusion.within] == ["north", "south"]
+    assert [own.auroc for own in effusion.within] == [one.auroc for one in alone]
+    areas = [own.auroc.value for own in effusion.within if own.auroc]
+    assert effusion.auroc is not None
+    assert effusion.auroc.value == pytest.approx(np.mean(areas))
+    together = evaluate(subject, [table], samples=50, examples=0)[0].findings[0].auroc
+    assert effusion.pooled is not None
+    assert effusion.pooled.value == pytest.approx(together.value if together else None)
+    assert (hernia.within, hernia.pooled) == ([], None)
+    assert found.mean_pooled is not None
+    assert found.mean_auroc.value == pytest.approx(
+        np.mean([one.auroc.value for one in (effusion, hernia) if one.auroc])
+    )
+    run = cli("evaluate", "chestxray14", "--data", "north.csv", "--data", "south.csv", "-o", "out", "--examples", "0")
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    for told in (run.stdout, page):
+        assert "Labelled by several data sets: Effusion. AUROC is the mean within each" in told
+        assert "anked together" in told
+    assert "Within each data set" in page

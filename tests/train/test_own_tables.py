@@ -16,12 +16,14 @@ from cxredge.errors import DataError
 from cxredge.train.evaluate import evaluate
 from cxredge.train.facts import read_facts
 from cxredge.train.fit import fit
+from cxredge.train.labels import read_table
 from cxredge.train.network import load_network
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import carve_validation, join
 from cxredge.train.subject import open_subject
-from cxredge.train.tables import learned_from, read_films, read_table, validation_hash
+from cxredge.train.tables import read_films, validation_hash
 from cxredge.train.teacher import open_run
+from cxredge.train.unseen import learned_from
 from cxredge.train.validate import means_by_source, validation_auroc
 
 PICTURES = sorted((FILMS / "chestxray14" / "images").glob("*.jpg"))
@@ -77,12 +79,32 @@ def _carved(table: Path) -> list[tuple[str, str]]:
         (("site0/0003", "site0/0002"), r"line 5: site0/0002\.jpg stands in line 4 already"),
         (("0-3,train", "0-3,val"), "line 5: split 'val' is neither train nor test"),
         ((",0,17.5,F,PA", ",0,17.5,F,PA,more"), "line 2 has more cells than the first line"),
+        (("site0/0003", "site1/../site0/0002"), r"line 5: site1/\.\./site0/0002\.jpg stands in line 4 already"),
+        ((",view", ",view,"), "column 8 has no name"),
+        ((",age", ",Effusion"), "2 columns are called Effusion"),
+        ((",age", ",Split"), "2 columns are called split"),
+        ((",0,17.5,F,PA", ',"0,17.5,F,PA'), "from line 2: no table with commas .* quotation mark not closed"),
+        (("site0/0003.jpg", ""), "line 5 names no film"),
+        # A spreadsheet's 12.0 is 12.
+        (("0-11,test", "3.0,test"), "patient 3 has films in both train and test"),
     ],
 )
 def test_a_table_that_would_mislead_is_refused(table: Path, change: tuple[str, str], said: str) -> None:
+    table.write_text(table.read_text().replace("0-3,train", "3,train" if "patient 3 " in said else "0-3,train"))
     table.write_text(table.read_text().replace(*change, 1))
     with pytest.raises(DataError, match=said):
         read_table(table)
+
+
+def test_a_table_reads_the_same_however_its_columns_and_lines_are_written(table: Path) -> None:
+    films, facts = read_table(table), read_facts([table], read_table(table))
+    written = table.read_text().replace("file,patient,split,Effusion,age,sex", "File, PATIENT,Split , Effusion,Age,Sex")
+    table.write_bytes(written.replace("\n", "\r\n,,,,,,\r\n").encode("utf-8-sig"))
+    again = read_table(table)
+    assert again.findings == films.findings == ("Effusion",)
+    assert (again.names, again.patients.tolist()) == (films.names, films.patients.tolist())
+    assert np.array_equal(read_facts([table], again).age, facts.age)
+    assert read_facts([table], again).sex.tolist() == facts.sex.tolist()
 
 
 def test_a_film_is_in_one_data_set_only(table: Path, tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""A generic labels table (.csv): `file`, a column per finding, and optionally `patient`, `split`, `age`, `sex`, `view`."""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from cxredge.errors import DataError
+from cxredge.train.sources import PUBLISHED, Films, Listing, patients_in_two_splits
+
+# Columns that are no findings, however they are written: `Sex`, `PATIENT`.
+RESERVED = ("file", "patient", "split", "age", "sex", "view")
+_VALUES = {"": np.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+
+
+def read_table(table: Path) -> Films:
+    """A labels table: `file` (relative to the table), a column of 0, 1 or empty per finding, and optionally `patient`, `split`,
+    `age`, `sex`, `view`. Without `split` every film is a test film; without `patient` every film is a patient's only one.
+
+    Raises DataError that names the line, or the patient who has films in both splits.
+    """
+    listing = list_table(table)
+    if listing.missing:
+        raise DataError(f"{table}, {listing.missing[0]} is not there")
+    for patient, splits in patients_in_two_splits(listing.films).items():
+        raise DataError(f"{table}: patient {patient.split('/', 1)[1]} has films in both {splits[0]} and {splits[1]}")
+    return listing.films
+
+
+def list_table(table: Path) -> Listing:
+    """`read_table` without its verdict on films that are not there: `line 12: films/a.png` in `missing`.
+
+    Raises DataError that names the line when a label is none, and when none of the films is there.
+    """
+    lines = read_rows(table)
+    columns = list(lines[0][1]) if lines else []
+    findings = tuple(column for column in columns if column not in RESERVED)
+    if "file" not in columns or not findings:
+        raise DataError(
+            f"{table}: needs a column `file`, at least one finding, and at least one film; found: {columns}"
+        )
+    if table.stem in PUBLISHED:
+        raise DataError(f"{table}: {table.stem} is the name of the published data set; call the table otherwise")
+    files, names, patients, splits, labels, missing = [], [], [], [], [], []
+    stands: dict[Path, int] = {}
+    spelt: dict[str, str] = {}
+    for number, row in lines:
+        if not row["file"]:
+            raise DataError(f"{table}, line {number} names no film")
+        name = name_in(row)
+        file = table.parent / name
+        if (first := stands.setdefault(file.resolve(), number)) != number:
+            raise DataError(f"{table}, line {number}: {name} stands in line {first} already")
+        if (split := row.get("split", "")) not in {"", "train", "test"}:
+            raise DataError(
+                f"{table}, line {number}: split {split!r} is neither train nor test; validation is carved from train"
+            )
+        if wrong := [f"{finding}: {row[finding]!r}" for finding in findings if row[finding] not in _VALUES]:
+            raise DataError(f"{table}, line {number}, {wrong[0]} is neither 0, 1 nor empty")
+        if not file.is_file():
+            missing.append(f"line {number}: {file}")
+            continue
+        files.append(file)
+        # Folders may hold films of like names.
+        names.append(name)
+        patient = row.get("patient", "")
+        patients.append(f"{table.stem}/{spelt.setdefault(same_patient(patient), patient) or row['file']}")
+        splits.append(split or "test")
+        labels.append([_VALUES[row[finding]] for finding in findings])
+    if not files:
+        raise DataError(f"{table}, {missing[0]} is not there, nor is any other film it names")
+    films = Films(
+        tuple(files),
+        np.array(patients),
+        np.full(len(files), table.stem),
+        np.array(splits),
+        findings,
+        np.array(labels, np.float32),
+        tuple(names),
+    )
+    return Listing(films, tuple(missing))
+
+
+def read_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells of every row of a .csv, by column, reserved columns by their own name, without spaces around.
+
+    Empty rows, as spreadsheets leave them, are passed over. Raises DataError for what is no table, and for a column without a name
+    or with another one's.
+    """
+    found, begins = [], 1
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines, strict=True)
+            columns = [_column(cell) for cell in next(reader, [])]
+            _check_columns(table, columns)
+            begins = reader.line_num + 1
+            for cells in reader:
+                number, begins = begins, reader.line_num + 1
+                if not any(map(str.strip, cells)):
+                    continue
+                if len(cells) != len(columns):
+                    few = "more" if len(cells) > len(columns) else "fewer"
+                    raise DataError(f"{table}, line {number} has {few} cells than the first line")
+                found.append((number, dict(zip(columns, map(str.strip, cells), strict=True))))
+    except csv.Error as error:
+        raise DataError(
+            f"{table}, from line {begins}: no table with commas ({error}); is a quotation mark not closed?"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: cannot be read as UTF-8 text ({error})") from None
+    return found
+
+
+def name_in(row: dict[str, str]) -> str:
+    """What a labels table calls the film of a row, its path with slashes."""
+    return Path(row.get("file", "").replace("\\", "/")).as_posix()
+
+
+def same_patient(patient: str) -> str:
+    """A patient's number as one text: a spreadsheet writes 12 as 12.0 where other cells of the column are empty."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", patient)
+
+
+def _column(cell: str) -> str:
+    name = cell.strip()
+    return name.lower() if name.lower() in RESERVED else name
+
+
+def _check_columns(table: Path, columns: list[str]) -> None:
+    if "" in columns:
+        raise DataError(
+            f"{table}: column {columns.index('') + 1} has no name; a finding is called by its column, so name it or take it out"
+        )
+    [(most, times)] = Counter(columns).most_common(1) or [("", 0)]
+    if times > 1:
+        raise DataError(f"{table}: {times} columns are called {most}; which of them counts?")
