@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cxredge.compress.calibrate import platt
 from cxredge.errors import TooFewFilmsError
 from cxredge.metrics import patient_draws
 from cxredge.train.calibration import at_share, calibration_errors
@@ -64,3 +65,38 @@ def test_probabilities_moved_to_another_share_are_right_there() -> None:
     kept = ~sick | (rng.random(100_000) < 0.25)
     assert calibration_error(sick[kept], told[kept]) > 0.1
     assert calibration_error(sick[kept], at_share(told[kept], 0.5, 0.2)) < 0.01
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.3, -3.0])
+@pytest.mark.parametrize(("share", "films"), [(0.01, 1000), (0.03, 328)])
+def test_probabilities_come_down_to_the_share_of_positives_whatever_the_loss_made_of_them(
+    share: float, films: int, shift: float
+) -> None:
+    """Weights of 10 for positive films move logits by log(10)."""
+    rng = np.random.default_rng(0)
+    ratios = []
+    for _ in range(40):
+        labels = rng.random((films, 1)) < share
+        logits = 1.5 * (rng.normal(size=labels.shape) + 1.5 * labels) - 1.125 + np.log(share / (1 - share)) + shift
+        if labels.sum() >= 5:
+            scale, bias = platt(labels.astype(float), logits)
+            ratios.append((1 / (1 + np.exp(-(scale * logits + bias)))).mean() / labels.mean())
+    # Platt's targets add 2 / (P + 2) films to P positive ones.
+    assert min(ratios) >= 1
+    assert max(ratios) < 1.07
+
+
+def test_findings_without_positives_or_without_a_mistake_are_calibrated_too() -> None:
+    x = np.random.default_rng(0).normal(size=300)
+    apart = np.where(x > 1.5, 9.0, -9.0)
+    labels = np.stack([np.zeros(300), np.ones(300), x > 1.5, np.full(300, np.nan), x > 0], axis=1)
+    logits = np.stack([x, x, apart, x, 400 * x + 900], axis=1)
+    scale, bias = platt(labels, logits)
+    assert np.isfinite([scale, bias]).all()
+    assert (scale > 0).all()
+    means = (1 / (1 + np.exp(-np.clip(scale * logits + bias, -500, 500)))).mean(0)
+    assert 0 < means[0] < 0.005
+    assert 0.995 < means[1] < 1
+    assert means[2] == pytest.approx(labels[:, 2].mean(), abs=0.004)
+    assert (scale[3], bias[3]) == (1, 0)
+    assert means[4] == pytest.approx(labels[:, 4].mean(), abs=0.004)
