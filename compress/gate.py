@@ -8,7 +8,17 @@ as they are and augmented, so that another exposure or a letterbox is nothing st
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from cxredge.errors import DataError
+from cxredge.train.films import augment
+from cxredge.train.network import FilmNetwork
+
+# Of the features' variance, what lies across the components at least: less would drown in the rounding of 32-bit floats.
+ACROSS = 1e-4
+# Of the channels' mean deviation, below which one is dead.
+DEAD = 0.01
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,32 @@ class Gate:
 
 
 def fit_gate(features: NDArray[np.float32], components: int) -> Gate:
-    """Fit on pooled features of training films, float32 [N, C], N larger than the number of components."""
-    mean, spread = features.mean(0), features.std(0) + 1e-6
+    """Fit on pooled features of training films, float32 [N, C], N larger than the number of components.
+
+    components: so many at most; fewer where the features, of a pruned network for instance, would leave too little across them.
+    Raises DataError where all films have the same features.
+    """
+    mean, deviation = features.mean(0), features.std(0)
+    if not deviation.any():
+        raise DataError("halfway through the network all training films look the same: it has learned nothing")
+    # A channel that is dead on these films would make a distance of its rounding alone: it counts as any other does.
+    alive = deviation > DEAD * deviation.mean()
+    spread = np.where(alive, deviation, deviation.mean()) + np.float32(1e-6)
     off = ((features - mean) / spread).astype(np.float64)
     values, vectors = np.linalg.eigh(off.T @ off / len(off))
-    kept = vectors[:, ::-1][:, :components]
-    scales = np.sqrt(values[::-1][:components])
-    residual = float((off**2).sum(1).mean() - (scales**2).sum())
-    return Gate(mean, spread, kept.astype(np.float32), scales.astype(np.float32), residual)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    whole = float((off**2).sum(1).mean())
+    k = max(1, min(components, int((whole - values.cumsum() >= ACROSS * whole).sum())))
+    scales = np.sqrt(values[:k])
+    residual = max(whole - float((scales**2).sum()), ACROSS * whole)
+    return Gate(mean, spread, vectors[:, :k].astype(np.float32), scales.astype(np.float32), residual)
+
+
+@torch.no_grad()
+def features(network: FilmNetwork, planes: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+    """Pooled features halfway of films as they are and augmented, float32 [2 N, C]. planes: uint8 [N, 1, H, W]."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for films in torch.from_numpy(planes).split(batch):
+        parts += [network.stages(view)[0].numpy() for view in (films, augment(films, generator))]
+    return np.concatenate(parts)

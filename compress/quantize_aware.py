@@ -49,7 +49,7 @@ def train_quantized(
     planes: training films, uint8 [N, 1, H, W]; no labels are needed. Batch norms are folded first and activations are
     quantized per tensor, else ONNX Runtime fuses nothing; weights are signed, per channel, in 7 bits (see `quantize`;
     depthwise ones in 8, their short sums cannot overflow); the first `float_layers` stay in float. Starts from post-training
-    quantization. checkpoint: file that an interrupted training goes on from, removed at the end. rounded: shown the trunk and
+    quantization. checkpoint: file that an interrupted training goes on from, left at the end. rounded: shown the trunk and
     head as post-training quantization leaves them. choose: asked then, with the trunk in full precision, which further convolutions
     stay in float, by their place among those of the trunk. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
     ICLR 2018.)
@@ -107,7 +107,6 @@ def train_quantized(
             torch.save(state | {"epoch": epoch + 1, "more_in_float": more}, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             bar.remove_task(task)
-    checkpoint.unlink(missing_ok=True)
     return trunk.eval(), student_head
 
 

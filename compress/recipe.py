@@ -66,7 +66,8 @@ class Recipe(BaseModel):
     is written.
     mirrored: the bundle's graphs read each film and its mirror image and give the mean: twice the work, steadier logits.
     export: beside the portable graphs, for which engines the network is written and checked (see `family`).
-    gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features.
+    gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features, at
+    most, and fewer than the films.
     population_ages: youngest and oldest age in whole years that the model is for; without it, any.
     reference_films: validation films that the self-test carries. history: how the run came about, where its recipe does not
     say it all.
@@ -74,7 +75,8 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    # As a manifest takes it.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
     version: str
     source: str
@@ -105,6 +107,13 @@ class Recipe(BaseModel):
         if any(step.do == "take" for step in steps[1:]):
             raise ValueError("only the first step can be `take`: it brings a network of its own")
         return steps
+
+    @field_validator("population_ages")
+    @classmethod
+    def _youngest_first(cls, ages: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ages is not None and ages[0] > ages[1]:
+            raise ValueError("the youngest age comes first")
+        return ages
 
 
 def read_recipe(name: str) -> Recipe:

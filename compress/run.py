@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor
 
 from cxredge import __version__
@@ -27,24 +28,22 @@ from cxredge.compress.chain import run_chain
 from cxredge.compress.costs import Films, report_costs
 from cxredge.compress.export import Contract, Trunk, branch_for, export, fold_calibration, head_for, store_half
 from cxredge.compress.family import for_tensorrt, write_family
-from cxredge.compress.gate import fit_gate
+from cxredge.compress.gate import features, fit_gate
 from cxredge.compress.parent import open_parent
 from cxredge.compress.preactivation import standardized
 from cxredge.compress.recard import recard
 from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score, unnamed_patients
-from cxredge.compress.steps import Distil, Finetune, Take
-from cxredge.compress.to_int8 import Quantizable, to_int8
+from cxredge.compress.steps import Take
+from cxredge.compress.to_int8 import Quantizable, forget, to_int8
 from cxredge.compress.tolerance import tolerance
 from cxredge.devices import read_profile
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
 from cxredge.metrics import proportion
 from cxredge.train import sources
-from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork
 from cxredge.train.run_folder import data_hash
-from cxredge.train.teacher import identity
 
 # Chest films of validation that the network's distance alone may turn away; the other checks take their share too.
 GATE_REFUSES = 0.0025
@@ -76,6 +75,15 @@ def compress(
     if unknown := [films.findings[i] for i in carried if cast(Tensor, parent.network.head.bias)[i].isnan()]:
         raise DataError(f"{run} knows nothing of {', '.join(unknown)}, which {recipe.source} is labelled with")
     _check_judgeable(own, carried)
+    rng = np.random.default_rng(0)
+    typical = np.concatenate(
+        [_some(rng, rows("train", source), recipe.gate_films) for source in sorted(set(films.sources))]
+    )
+    if len(typical) <= recipe.gate_components:
+        raise TooFewFilmsError(
+            f"{len(typical)} training films for the {recipe.gate_components} components of the gate; give more films, or in the"
+            " recipe more `gate_films` or fewer `gate_components`"
+        )
     stages = run_chain(run, parent, data, recipe.steps, cache=cache, say=say)
     network = stages[-1].network
 
@@ -83,18 +91,14 @@ def compress(
         fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "model.onnx"
         stored_full, stored_float = Path(scratch) / "model.fp32.onnx", Path(scratch) / "model.float.onnx"
         say("Fitting the gate on training films")
-        rng = np.random.default_rng(0)
-        typical = np.concatenate(
-            [_some(rng, rows("train", source), recipe.gate_films) for source in sorted(set(films.sources))]
-        )
-        gate = fit_gate(_features(network, planes[typical]), recipe.gate_components)
+        gate = fit_gate(features(network, planes[typical]), recipe.gate_components)
         head, branch = head_for(network, carried), branch_for(network, carried)
         size, mirrored = parent.preprocessing.size, recipe.mirrored
         floats = [Path(scratch) / f"stage-{i}.onnx" for i in range(len(stages) - 1)] + [fp32]
         for stage, graph in zip(stages[:-1], floats, strict=False):
             net = stage.network
             # Only the logits of these are looked at, so a gate of few films will do.
-            its_gate = fit_gate(_features(net, planes[typical[: 4 * recipe.gate_components]]), recipe.gate_components)
+            its_gate = fit_gate(features(net, planes[typical[: 4 * recipe.gate_components]]), recipe.gate_components)
             its_branch = branch_for(net, carried)
             export(Contract(Trunk(net), head_for(net, carried), its_gate, its_branch, mirrored=mirrored), size, graph)
         export(Contract(Trunk(network), head, gate, branch, mirrored=mirrored), size, fp32)
@@ -108,10 +112,11 @@ def compress(
             wanted = (recipe.quantization_aware or recipe).calibration_films
             its_films = _some(np.random.default_rng(2), taught, wanted)
             for_tensorrt(fp32, tensorrt, planes[its_films])
+        checkpoint = cache / f"aware-{_key(network, recipe, films, carried)}.ckpt"
         made = to_int8(
             Quantizable(network, head, branch, standardized(network, gate), size, fp32, floats[0]),
             planes[taught], planes[calibrating], recipe, int8,
-            checkpoint=cache / f"aware-{_key(run, recipe, films, carried)}.ckpt", say=say,
+            checkpoint=checkpoint, say=say,
         )  # fmt: skip
         graphs = [*floats, *([made.only] if made.only else []), int8]
 
@@ -219,15 +224,26 @@ def compress(
             views=1 + mirrored, family=family,
         )  # fmt: skip
         say("Measuring subgroups and calibration on test films, for the card")
-        return recard(write_bundle(Path(scratch) / recipe.name, files, described), data, out)
+        bundle = recard(write_bundle(Path(scratch) / recipe.name, files, described), data, out)
+        # Not before: a kill while all this is measured costs no training.
+        forget(checkpoint)
+        return bundle
 
 
 def _carried(own: sources.Films, recipe: Recipe) -> list[int]:
-    """Columns of the findings to carry. own: the films of the recipe's source. Raises DataError for one that they do not label."""
+    """Columns of the findings to carry. own: the films of the recipe's source.
+
+    Raises DataError for a finding that they do not label, and for an urgent one that is not carried.
+    """
     labelled = [name for i, name in enumerate(own.findings) if not np.isnan(own.labels[:, i]).all()]
     if unknown := sorted(set(recipe.findings) - set(labelled)):
         raise DataError(f"{recipe.source} is not labelled with {', '.join(unknown)}, which recipe {recipe.name} names")
-    return [own.findings.index(name) for name in labelled if not recipe.findings or name in recipe.findings]
+    carried = [name for name in labelled if not recipe.findings or name in recipe.findings]
+    if unknown := sorted(set(recipe.urgent) - set(carried)):
+        raise DataError(
+            f"recipe {recipe.name} calls {', '.join(unknown)} urgent, which is none of the findings carried: {', '.join(carried)}"
+        )
+    return [own.findings.index(name) for name in carried]
 
 
 def _check_judgeable(own: sources.Films, carried: list[int]) -> None:
@@ -243,21 +259,17 @@ def _check_judgeable(own: sources.Films, carried: list[int]) -> None:
             )
 
 
-def _key(run: Path, recipe: Recipe, films: sources.Films, carried: list[int]) -> str:
-    """Names an interrupted training by what it trains, on which films and how. carried: columns of the findings."""
+def _key(network: FilmNetwork, recipe: Recipe, films: sources.Films, carried: list[int]) -> str:
+    """Names an interrupted training by the weights it begins with, however they came about, its films and the way it trains.
+
+    carried: columns of the findings.
+    """
     said = [
-        identity(run),
+        hashlib.sha256(save({name: values.contiguous() for name, values in network.state_dict().items()})).hexdigest(),
         recipe.source,
         data_hash(films.take(films.splits != "test")),
         [films.findings[i] for i in carried],
-        [
-            identity(Path(t))
-            for s in recipe.steps
-            if isinstance(s, Distil | Finetune)
-            for t in s.teachers
-            if t != "parent"
-        ],
-        recipe.model_dump(include={"quantization_aware", "steps", "accuracy_control"}),
+        recipe.model_dump(include={"quantization_aware", "accuracy_control", "mirrored"}),
     ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
@@ -277,13 +289,3 @@ def _compressed_how(run: Path, recipe: Recipe, controlled: Controlled | None) ->
 def _some(rng: np.random.Generator, rows: NDArray[np.intp], wanted: int) -> NDArray[np.intp]:
     """A seeded choice of rows, in order; all of them where there are fewer than wanted."""
     return np.sort(rng.choice(rows, min(wanted, len(rows)), replace=False))
-
-
-@torch.no_grad()
-def _features(network: FilmNetwork, planes: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
-    """Pooled features halfway of films as they are and augmented, float32 [2 N, C]. planes: uint8 [N, 1, H, W]."""
-    generator = torch.Generator().manual_seed(0)
-    parts = []
-    for films in torch.from_numpy(planes).split(batch):
-        parts += [network.stages(view)[0].numpy() for view in (films, augment(films, generator))]
-    return np.concatenate(parts)

@@ -66,8 +66,8 @@ def to_int8(
     """Quantize a network as its recipe says and write the graph to `out`.
 
     planes: training films, uint8 [N, 1, H, W]; calibration: of them, those that set ranges where nothing is trained. checkpoint:
-    file that an interrupted training goes on from. Raises SlowerThanPromisedError before anything is trained, and CxredgeError when
-    convolutions came out unquantized that should not have.
+    file that an interrupted training goes on from, until `forget`. Raises SlowerThanPromisedError before anything is trained, and
+    CxredgeError when convolutions came out unquantized that should not have.
     """
     made = (
         _trained(floats, planes, recipe, out, checkpoint, say)
@@ -82,13 +82,24 @@ def to_int8(
     return made
 
 
+def forget(checkpoint: Path) -> None:
+    """Remove what an interrupted training goes on from, once what came of it is written."""
+    for kept in (checkpoint, _told(checkpoint)):
+        kept.unlink(missing_ok=True)
+
+
+def _told(checkpoint: Path) -> Path:
+    """What accuracy control chose before the training that a checkpoint is of."""
+    return checkpoint.with_suffix(".control.json")
+
+
 def _trained(
     floats: Quantizable, planes: NDArray[np.uint8], recipe: Recipe, out: Path, checkpoint: Path, say: Say
 ) -> Int8:
     assert recipe.quantization_aware is not None  # noqa: S101 - for the type checker: the caller asked
     say(f"Training through the rounding, {recipe.quantization_aware.epochs} epochs of {len(planes)} films")
     only, alike, wide = (out.with_name(f"{name}.onnx") for name in ("rounded", "alike", "wide"))
-    told = checkpoint.with_suffix(".control.json")
+    told = _told(checkpoint)
     speedup: dict[str, float] = {}
 
     def rounded(trunk: nn.Module, head: nn.Conv2d) -> None:
@@ -116,7 +127,6 @@ def _trained(
         fill_lanes(graph, graph)
     # From the file, since a training that was interrupted chose before.
     controlled = _read(told) if recipe.accuracy_control else None
-    told.unlink(missing_ok=True)
     return Int8(out, only, floats.contract(*aware, recipe).eval(), controlled, speedup)
 
 
