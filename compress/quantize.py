@@ -21,12 +21,25 @@ from cxredge.runtimes import runtime
 onnxruntime.set_default_logger_severity(3)
 
 
+# Films whose activations are in memory at once: some 60 to 120 MB each of a MobileNetV2.
+BATCH = 10
+# A histogram of every batch, merged, for each calibration method whatever the option's name says; without it ONNX Runtime keeps
+# all activations of all films to the end.
+BY_BATCH = {"CalibStridedMinMax": 1}
+
+
 class CalibrationFilms(CalibrationDataReader):  # type: ignore[misc]
-    """The calibration set, up to ten films at a time; ONNX Runtime's histograms want batches of one size."""
+    """The calibration set, uint8 [N, 1, H, W], in batches."""
 
     def __init__(self, planes: NDArray[np.uint8]) -> None:
-        batches = min(n for n in range(1, len(planes) + 1) if len(planes) % n == 0 and len(planes) // n <= 10)
-        self._left = iter(np.split(planes, batches))
+        self._batches = [planes[begin : begin + BATCH] for begin in range(0, len(planes), BATCH)]
+        self._left = iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._left = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         films = next(self._left, None)
@@ -63,7 +76,7 @@ def quantize(
                 # Activations too: named here, they fold into the range of their convolution instead of a second rounding.
                 op_types_to_quantize=["Conv", "Clip", "Relu"],
                 nodes_to_exclude=[head_node(model).name, *(names[place] for place in float_layers)],
-                extra_options={"CalibPercentile": percentile},
+                extra_options=BY_BATCH | {"CalibPercentile": percentile},
             )
         runtime("onnxruntime").compile(raw, read_profile("generic"), int8.parent)
 

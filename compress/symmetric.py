@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from cxredge.compress.graph import beside_the_network
-from cxredge.compress.quantize import CalibrationFilms
+from cxredge.compress.quantize import BY_BATCH, CalibrationFilms
 
 # As in `compress`: the first convolutions see the raw film and lose most to rounding.
 FLOAT_LAYERS = 3
@@ -42,7 +42,8 @@ def quantize_symmetric(
             calibrate_method=CalibrationMethod.Percentile,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=[*beside_the_network(model), *first],
-            extra_options={
+            extra_options=BY_BATCH
+            | {
                 "ActivationSymmetric": True,
                 "QuantizeBias": quantize_bias,
                 "CalibPercentile": PERCENTILE,
