@@ -11,11 +11,9 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -24,34 +22,10 @@ import typer
 from rich.console import Console
 
 from cxredge import __version__
+from cxredge.benchmarks.process import run
 from cxredge.devices import this_machine
 
 IMPORTS = "import numpy, onnxruntime, PIL.Image, typer, rich.progress, pydantic"
-
-
-@dataclass(frozen=True)
-class Child:
-    """One child process: wall time in seconds from start to exit, peak RSS in MB (10^6 bytes)."""
-
-    seconds: float
-    peak_rss_mb: float
-
-
-def run(command: list[str]) -> Child:
-    """Run a command to its end. Raises RuntimeError with its errors when it fails."""
-    with tempfile.TemporaryFile() as errors:
-        started = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own commands
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            errors.seek(0)
-            raise RuntimeError(
-                f"{' '.join(command)}: exit {child.returncode}\n{errors.read().decode(errors='replace')}"
-            )
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Child(seconds, usage.ru_maxrss * unit / 1e6)
 
 
 def main(

@@ -53,7 +53,7 @@ def html(report: Report) -> str:
     singles = [one for one in report.measured if one.batch == 1] or report.measured
     area = {(one.model, one.runtime): one.mean_auroc for one in report.accuracy}
     placed = [(one, area[one.model, one.runtime]) for one in singles if (one.model, one.runtime) in area]
-    page: str = environment().get_template("benchmark.html.j2").render(
+    page: str = environment("cxredge.benchmarks").get_template("benchmark.html.j2").render(
         report=report,
         speed=speed_table(report),
         judged=accuracy_table(report),

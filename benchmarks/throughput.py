@@ -15,11 +15,9 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +26,7 @@ import typer
 from rich.console import Console
 
 from cxredge import __version__
+from cxredge.benchmarks.process import Child, run
 from cxredge.bundle.bundle import DEFAULT, open_bundle
 from cxredge.devices import this_machine
 
@@ -35,6 +34,7 @@ DECODE_ONLY = """
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from cxredge.benchmarks.process import Child, run
 from cxredge.devices import this_machine
 from cxredge.imaging.preprocess import decode
 
@@ -68,31 +68,6 @@ for file in sorted(Path(sys.argv[1]).iterdir()):
     with torch.no_grad():
         torch.sigmoid(network(film.expand(1, 3, 224, 224)))
 """
-
-
-@dataclass(frozen=True)
-class Child:
-    """One process with all its children: wall and processor time in seconds, peak RSS of the largest in MB (10^6 bytes)."""
-
-    seconds: float
-    processor_seconds: float
-    peak_rss_mb: float
-
-
-def run(command: list[str]) -> Child:
-    """Run a command to its end. Raises RuntimeError with its errors when it fails."""
-    with tempfile.TemporaryFile() as errors:
-        begin = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own commands
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - begin
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace")[-2000:]
-            raise RuntimeError(f"{' '.join(command)}: exit {child.returncode}\n{said}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Child(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
 
 
 def main(

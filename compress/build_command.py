@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -21,6 +20,7 @@ from cxredge.compress.candidates import KEPT
 from cxredge.compress.verdict import Gate
 from cxredge.devices import Profile, read_profile
 from cxredge.errors import CxredgeError
+from cxredge.folders import cache_folder
 from cxredge.runtimes import MODULES
 
 # 90th percentile over the 10th: above it, something else ran.
@@ -84,7 +84,7 @@ def build_command(
     Example: `cxredge build --target jetson --archive --sign lab.key`
     """
     console = Console()
-    cache = user_cache_path("cxredge", appauthor=False) / "build"
+    cache = cache_folder("build")
 
     def say(text: str) -> None:
         console.print(text, style="dim")

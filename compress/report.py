@@ -152,7 +152,7 @@ def write_report(
         )) for each in rows if each.drifts and each.engine == "onnxruntime"
     ]  # fmt: skip
     tiles = _tiles(apart, names, files, preprocessing, graphs)
-    page = environment().get_template("compression.html.j2").render(
+    page = environment("cxredge.compress").get_template("compression.html.j2").render(
         said=said, rows=rows, parities=parities, forests=forests, pareto=_pareto(rows), rarest=rarest, positives=positives,
         engines=ENGINES, sheet=contact_sheet(tiles, columns=4) if tiles else None,
         scans=[(step, probes, drawn(probes)) for step, probes in scans], controlled=made.controlled, family=family,

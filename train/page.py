@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def environment() -> "Environment":
-    """Templates of the lab's stages, with the filters they share. A missing value is an error, never an empty cell."""
+def environment(stage: str = "cxredge.train") -> "Environment":
+    """Templates of a stage, whose pages extend `base.html.j2` here, with the filters that all share.
+
+    stage: the package that the templates lie in. A missing value is an error, never an empty cell.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    folders = [str(resources.files(package)) for package in ("cxredge.train", "cxredge.compress", "cxredge.benchmarks")]
+    folders = [str(resources.files(package)) for package in dict.fromkeys((stage, "cxredge.train"))]
     made = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,

@@ -13,11 +13,10 @@ import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from platformdirs import user_cache_path
-
 from cxredge.bundle.check import MANIFEST, sha256_of
 from cxredge.bundle.manifest import leaves, parse_manifest
 from cxredge.errors import BundleArchiveError, BundleError, BundlePathError, BundleTooLargeError, OutputError
+from cxredge.folders import cache_folder
 from cxredge.report.files import atomic_write
 
 # The largest bundle, DenseNet121 with graphs for three engines, holds about 100 MB in a dozen files.
@@ -70,7 +69,7 @@ def unpacked(archive: Path, *, again: bool = False, cache: Path | None = None) -
     Raises BundleArchiveError, BundleTooLargeError, BundlePathError or OutputError.
     """
     _check_directory(archive)
-    store = (cache or user_cache_path("cxredge", appauthor=False)) / "bundles"
+    store = (cache or cache_folder()) / "bundles"
     target = store / sha256_of(archive)[:32]
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from platformdirs import user_cache_path
+from numpy.typing import NDArray
 
 from cxredge import __version__
 from cxredge.bundle.bundle import Bundle
 from cxredge.bundle.manifest import EngineGraph
 from cxredge.errors import BundleContentError, SelfTestError
+from cxredge.folders import cache_folder
 from cxredge.runtimes import Session
 
 # Share by which an engine's distances from the training films may be off. OpenVINO's were by 1.2 % at most; the gate's
@@ -46,6 +47,40 @@ def self_test(bundle: Bundle, session: Session, *, graph: EngineGraph | None = N
     Raises SelfTestError when a difference exceeds the manifest's tolerance or a number is not finite.
     """
     graph = graph or bundle.manifest.graph_for("")
+    reference = _read_reference(bundle, graph)
+    logits, from_maps, distances = _answers(bundle, session, reference.images)
+    off = np.abs(logits - reference.logits)
+    tolerance = graph.tolerance
+    result = SelfTest(len(off), float(off.mean()), float(off.max()), float(np.abs(logits - reference.full).mean()))
+    if not (result.mean <= tolerance.mean and result.largest <= tolerance.largest):
+        raise SelfTestError(
+            f"the engine's logits differ from those the model was built with by {result.mean:.3f} on average and"
+            f" {result.largest:.3f} at most (allowed: {tolerance.mean:.3f} and {tolerance.largest:.3f})"
+        )
+    if np.abs(from_maps - logits).max() > tolerance.largest:
+        raise SelfTestError("the engine's heat maps do not belong to its logits")
+    if bundle.manifest.gate and reference.distances is not None:
+        astray = np.abs(distances / reference.distances - 1).max()
+        if astray > ASTRAY:
+            raise SelfTestError(
+                f"the engine's distances from the training films are off by {100 * astray:.0f} %, so films would be refused, or"
+                " let through, by mistake"
+            )
+    return result
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """`reference.npz`, checked. distances: None in bundles made before these were kept."""
+
+    images: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    full: NDArray[np.float32]
+    distances: NDArray[np.float32] | None
+
+
+def _read_reference(bundle: Bundle, graph: EngineGraph) -> _Reference:
+    """The reference films and what a graph made of them at build. Raises BundleContentError for what does not fit the manifest."""
     try:
         with np.load(bundle.reference, allow_pickle=False) as stored:
             images, logits, full = stored["images"], stored[graph.logits], stored["full"]
@@ -61,38 +96,33 @@ def self_test(bundle: Bundle, session: Session, *, graph: EngineGraph | None = N
             f"reference.npz holds films of shape {images.shape[1:]} and logits of {logits.shape}; the manifest needs"
             f" {(1, size, size)} and {wanted}",
         )
-    got, maps, far = [], [], []
+    return _Reference(images, logits, full, distances)
+
+
+def _answers(
+    bundle: Bundle, session: Session, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Logits [N, L], the means of the class activation maps [N, L], and distances [N], nan where the model has none.
+
+    Raises SelfTestError for numbers that are not finite, or not as many as the manifest names.
+    """
+    logits, from_maps, distances = [], [], []
     for image in images:
         outputs = session.run(image[None])
         if bundle.manifest.gate and (outputs.atypicality is None or not np.isfinite(outputs.atypicality).all()):
             raise SelfTestError("the engine gives no distance from the training films, so nothing could be refused")
-        got.append(outputs.logits[0])
-        maps.append(outputs.cam[0].mean((1, 2)))
-        far.append(outputs.atypicality[0] if outputs.atypicality is not None else np.nan)
-    found, from_maps = np.array(got), np.array(maps)
-    if found.shape != wanted or from_maps.shape != wanted:
+        logits.append(outputs.logits[0])
+        from_maps.append(outputs.cam[0].mean((1, 2)))
+        distances.append(outputs.atypicality[0] if outputs.atypicality is not None else np.nan)
+    found, means, wanted = np.array(logits), np.array(from_maps), (len(images), len(bundle.manifest.findings))
+    if found.shape != wanted or means.shape != wanted:
         raise SelfTestError(
             f"the engine gives {found.shape[-1]} logits a film, the manifest names {wanted[1]} findings; the bundle was not made by"
             " cxredge"
         )
-    if not (np.isfinite(found).all() and np.isfinite(from_maps).all()):
+    if not (np.isfinite(found).all() and np.isfinite(means).all()):
         raise SelfTestError("the engine gives numbers that are not finite; it must not be used here")
-    off = np.abs(found - logits)
-    tolerance = graph.tolerance
-    result = SelfTest(len(images), float(off.mean()), float(off.max()), float(np.abs(found - full).mean()))
-    if not (result.mean <= tolerance.mean and result.largest <= tolerance.largest):
-        raise SelfTestError(
-            f"the engine's logits differ from those the model was built with by {result.mean:.3f} on average and"
-            f" {result.largest:.3f} at most (allowed: {tolerance.mean:.3f} and {tolerance.largest:.3f})"
-        )
-    if np.abs(from_maps - found).max() > tolerance.largest:
-        raise SelfTestError("the engine's heat maps do not belong to its logits")
-    if bundle.manifest.gate and distances is not None and (astray := np.abs(far / distances - 1).max()) > ASTRAY:
-        raise SelfTestError(
-            f"the engine's distances from the training films are off by {100 * astray:.0f} %, so films would be refused, or"
-            " let through, by mistake"
-        )
-    return result
+    return found, means, np.array(distances)
 
 
 def distances_name(logits: str) -> str:
@@ -115,11 +145,7 @@ def self_test_once(
     Raises SelfTestError.
     """
     said = json.dumps([bundle.sha256, runtime, processor, __version__])
-    stored = (
-        (cache or user_cache_path("cxredge", appauthor=False))
-        / "selftest"
-        / f"{hashlib.sha256(said.encode()).hexdigest()}.json"
-    )
+    stored = (cache or cache_folder()) / "selftest" / f"{hashlib.sha256(said.encode()).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError):
         return SelfTest(**json.loads(stored.read_text(encoding="utf-8")))
     result = self_test(bundle, session, graph=graph)

@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 import cxredge
 from cxredge.bundle import Bundle
 from cxredge.bundle.selftest import self_test
 from cxredge.devices import Machine, Profile, power_mode, profile_of, read_profile, temperatures, this_machine
 from cxredge.errors import CxredgeError
+from cxredge.folders import cache_folder
 from cxredge.imaging.selfcheck import check_decoders
 from cxredge.runtimes import MODULES
 from cxredge.scan.engine import open_engine
@@ -128,7 +127,7 @@ def _device(machine: Machine, profile: Profile, why: str) -> Iterator[Check]:
 def _disk(output: Path) -> Iterator[Check]:
     places = {
         "results": output,
-        "cache": user_cache_path("cxredge", appauthor=False),
+        "cache": cache_folder(),
         "scratch": Path(tempfile.gettempdir()),
     }
     for name, folder in places.items():

@@ -11,9 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformdirs import user_cache_path
-
 from cxredge.bundle.manifest import Finding, Manifest
+from cxredge.folders import cache_folder
 from cxredge.imaging.overlay import SCALE
 from cxredge.metrics import Interval
 from cxredge.report.advice import advice
@@ -247,9 +246,7 @@ def _environment() -> "Environment":
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        bytecode_cache=KeptTemplates(
-            user_cache_path("cxredge", appauthor=False) / "templates", made_by=Path(__file__).resolve()
-        ),
+        bytecode_cache=KeptTemplates(cache_folder("templates"), made_by=Path(__file__).resolve()),
     )
     environment.filters.update(
         score=score_text,

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from platformdirs import user_cache_path
-
 from cxredge.bundle import Bundle
 from cxredge.bundle.built import Settings
 from cxredge.bundle.selftest import SelfTest, self_test, self_test_once
 from cxredge.devices import Profile, read_profile, this_machine
 from cxredge.errors import BundleError, RuntimeMissingError, SelfTestError
+from cxredge.folders import cache_folder
 from cxredge.runtimes import MODULES, Artifact, Session, Tuning, runtime
 
 Say = Callable[[str], None]
@@ -94,7 +93,7 @@ def _load(
         device=device,
         spinning=settings.spinning,
         arena=settings.arena,
-        cache=user_cache_path("cxredge", appauthor=False) / "engines",
+        cache=cache_folder("engines"),
         say=say,
     )
     text = f"{name}{':' if device else ''}{device} {engine.version()}"

@@ -8,8 +8,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from platformdirs import user_data_path
-
+from cxredge.folders import data_folder
 from cxredge.imaging.plane import Person
 
 SALT_BYTES = 16
@@ -34,7 +33,7 @@ def own_salt(folder: Path | None = None) -> bytes | None:
     It lies outside every output folder, so that passing on results never passes on the salt. folder: where it is kept, the
     user's data folder unless told.
     """
-    file = (folder or user_data_path("cxredge", appauthor=False)) / "pseudonym.salt"
+    file = (folder or data_folder()) / "pseudonym.salt"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         made = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
