@@ -29,7 +29,7 @@ def platt(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> tuple[NDA
 
 def _targets(y: NDArray[np.float64]) -> NDArray[np.float64]:
     positives, negatives = y.sum(), (1 - y).sum()
-    return np.where(y > 0.5, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    return np.asarray(np.where(y > 0.5, (positives + 1) / (positives + 2), 1 / (negatives + 2)))
 
 
 def _fit(x: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:

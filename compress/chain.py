@@ -10,7 +10,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 
 from cxredge.compress.channels import Group
 from cxredge.compress.parent import Parent
@@ -21,7 +20,7 @@ from cxredge.errors import RecipeError
 from cxredge.train.fit import fit
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe as Training
-from cxredge.train.run_folder import data_hash, write_splits
+from cxredge.train.run_folder import data_hash, read_json, write_json, write_network, write_splits
 from cxredge.train.teacher import identity, is_bundle, open_bundled, split_seed_of
 from cxredge.train.unlabelled import add_unlabelled
 
@@ -67,7 +66,7 @@ def run_chain(
         key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         run = cache / "steps" / f"{number}-{step.do}-{key}"
         title = f"step {number} of {len(steps)}: {step.do}"
-        if not (run / "run.json").exists():
+        if read_json(run / "run.json") is None:
             say(f"{title}, in {run}")
             if isinstance(step, Prune):
                 _prune(stages[-1].network, parent, step, run)
@@ -121,12 +120,12 @@ def _take(where: Path, parent: Parent, step: Take, run: Path) -> None:
 
 def _leave(run: Path, network: FilmNetwork, parent: Parent, made: dict[str, object]) -> None:
     """Keep a network that no training made as a finished run."""
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, run / "model.safetensors")
+    write_network(run, network.state_dict())
     write_splits(run, parent.films.take(parent.films.splits != "test"))
     facts = {key: value for key, value in parent.facts.items() if key not in {"validation_auroc", "epochs"}}
     facts["architecture"] = network.architecture
     # Last: a run is finished when this is there.
-    (run / "run.json").write_text(json.dumps(facts | made, indent=1), encoding="utf-8")
+    write_json(run / "run.json", facts | made)
 
 
 def _scanned(network: FilmNetwork, groups: Sequence[Group], planes: NDArray[np.uint8], step: Prune) -> list[Probe]:

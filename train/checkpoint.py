@@ -1,6 +1,5 @@
 """Where a run stands, to the step: what a killed run needs to end as if it had not been killed."""
 
-import os
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cxredge.errors import OutputError
+from cxredge.report.files import atomic_write
 from cxredge.train.processes import Processes
 
 LAST = "last.ckpt"
@@ -47,17 +48,23 @@ class Checkpoints:
         return bool(self._on.sum(told).item())
 
     def write(self, parts: dict[str, Any], progress: Progress, generator: torch.Generator) -> None:
-        """Replace the checkpoint. parts: modules, optimiser and schedule, by name. All processes call it; the first writes."""
+        """Replace the checkpoint. parts: modules, optimiser and schedule, by name. All processes call it; the first writes.
+
+        Raises OutputError when the disk does not take it.
+        """
         states = self._on.gather(_states(generator, self._on.device))
         if self._on.first:
             state = {name: part.state_dict() for name, part in parts.items()}
             said = {f.name: getattr(progress, f.name) for f in fields(progress)}
-            writing = self._file.with_suffix(".new")
-            with writing.open("wb") as out:
-                torch.save({**state, **said, "generators": states}, out)
-                out.flush()
-                os.fsync(out.fileno())
-            writing.replace(self._file)
+            try:
+                with atomic_write(self._file, "wb") as out:
+                    torch.save({**state, **said, "generators": states}, out)
+            # What torch makes of an error of the disk.
+            except RuntimeError as error:
+                raise OutputError(
+                    f"{self._file}: the checkpoint cannot be written ({error}); is the disk full? The one before is kept: free some"
+                    " space, and the same command goes on from it"
+                ) from error
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:

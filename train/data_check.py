@@ -19,8 +19,8 @@ from cxredge.imaging.preprocess import decode, prepare
 from cxredge.metrics import Interval, wilson
 from cxredge.train.duplicates import exact_copies, near_copies
 from cxredge.train.facts import read_facts
-from cxredge.train.labels import list_table
-from cxredge.train.sources import Films, Listing, list_source, patients_in_two_splits
+from cxredge.train.labels import list_table, same_patient
+from cxredge.train.sources import PUBLISHED, Films, Listing, list_source, patients_in_two_splits
 
 NOT_STATED = "not stated"
 # No film is larger, so a JPEG is decoded whole, where training would decode a smaller one of a large film.
@@ -53,6 +53,18 @@ class Leak:
 
     patient: str
     splits: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A patient's number that stands in several labels tables, and how many films it has in each."""
+
+    patient: str
+    tables: dict[str, int]
+
+    @property
+    def text(self) -> str:
+        return f"{self.patient} ({', '.join(f'{count} in {table}' for table, count in self.tables.items())})"
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,8 @@ class DataCheck:
     """What `cxredge data check` found; `dataclasses.asdict` writes it for a program.
 
     exact, near: copies within and across splits, over all sources together, since they may train one model together. Of films
-    with the same pixels only the first is held against the others for near copies.
+    with the same pixels only the first is held against the others for near copies. shared: a warning, since every hospital may have
+    a patient 12; if they are the same people, splits that are drawn table by table do not keep them together.
     faults: one sentence per kind of fault that makes the data unfit; empty when there is none.
     """
 
@@ -121,6 +134,7 @@ class DataCheck:
     sources: list[SourceCheck]
     exact: list[Copies]
     near: list[Copies]
+    shared: list[Shared]
     faults: list[str]
 
 
@@ -162,6 +176,7 @@ def check_data(data: Sequence[Path], *, tick: Tick | None = None) -> DataCheck:
         sources=sources,
         exact=exact_found,
         near=near_found,
+        shared=_shared([listing.films for listing in listings if listing.films.sources[0] not in PUBLISHED]),
         faults=_faults(sources, exact_found, near_found),
     )
 
@@ -229,6 +244,17 @@ def _check_source(
         mix=mix,
         age=age,
     )
+
+
+def _shared(tables: Sequence[Films]) -> list[Shared]:
+    held: dict[str, Counter[str]] = {}
+    for films in tables:
+        named = zip(films.sources.tolist(), films.patients.tolist(), films.names, strict=True)
+        for table, patient, name in named:
+            # Without a number a film is its own patient.
+            if patient != f"{table}/{name}":
+                held.setdefault(same_patient(patient.removeprefix(f"{table}/")), Counter())[table] += 1
+    return [Shared(patient, dict(films)) for patient, films in sorted(held.items()) if len(films) > 1]
 
 
 def _share(films: Films, column: int, split: str) -> Share:

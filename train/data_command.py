@@ -47,7 +47,8 @@ def check_command(
     """Are these films fit to train on and to be judged by? Decodes every film once and changes nothing.
 
     Counts per split, missing and unreadable films, exact and near copies within and across splits, patients in two splits, share
-    of films with each finding, mix of sex, age and view. Data sets given together are compared together. OUTPUT holds one page
+    of films with each finding, mix of sex, age and view, patients' numbers that several tables share. Data sets given together are
+    compared together. OUTPUT holds one page
     to open in any browser and every name and number as JSON; the screen shows the first ten names of each kind.
 
     Exit code 0: fit; 1: a film is missing or cannot be read, or a patient or a copy stands in two splits; 2: could not run.
@@ -71,6 +72,8 @@ def check_command(
     for source in found.sources:
         _show_source(console, source)
     _show_copies(console, found)
+    shared = (one.text for one in found.shared)
+    _list(console, "Patients' numbers that several tables share; are they the same people?", shared)
     if output is not None:
         _write(found, output)
         console.print(f"Open [bold]{output / 'data-check.html'}[/bold]", soft_wrap=True)

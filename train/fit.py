@@ -3,35 +3,34 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from safetensors.torch import save_file
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cxredge.errors import DataError
-from cxredge.train.branch import MetadataBranch, offsets
+from cxredge.train.branch import offsets
 from cxredge.train.checkpoint import Checkpoints, Progress, progress_of
 from cxredge.train.facts import read_facts
 from cxredge.train.loop import Loop, phase_of
 from cxredge.train.losses import label_loss
 from cxredge.train.metadata import encode
-from cxredge.train.network import FilmNetwork, load_weights
+from cxredge.train.network import FilmNetwork
 from cxredge.train.planes import cached_planes
 from cxredge.train.processes import Processes, processes
 from cxredge.train.recipe import Recipe
-from cxredge.train.run_folder import Log, claim, describe
+from cxredge.train.run_folder import Log, claim, describe, write_network
 from cxredge.train.sampling import epoch_batches
-from cxredge.train.sources import PUBLISHED, Films, carve_validation, join
+from cxredge.train.sources import PUBLISHED, carve_validation, join
+from cxredge.train.start import check_start, network_to_start
 from cxredge.train.tables import read_data
-from cxredge.train.teacher import is_bundle, is_run, open_bundled, open_run, open_teacher
+from cxredge.train.teacher import is_bundle, is_run, open_teacher
 from cxredge.train.unlabelled import add_unlabelled
 from cxredge.train.validate import mean_auroc, means_by_source, predict, validation_auroc
 
@@ -63,16 +62,18 @@ def fit(
 
     Validation films are looked at and not chosen by, unless the recipe has `patience`: then the epoch with the best mean AUROC on
     them is kept, which `run.json` says. Test films are not even decoded. Under `torchrun` every process calls this; the first one
-    alone writes. Raises DataError, RecipeError.
+    alone writes. Raises DataError, RecipeError, DivergedError, and OutputError when the disk is full or another process trains in
+    that folder.
     """
-    with processes() as on:
-        return _fit(recipe, data, run, cache, teachers, unlabelled, watch, on)
+    with processes() as on, ExitStack() as held:
+        return _fit(recipe, data, run, cache, teachers, unlabelled, watch, on, held)
 
 
 def _fit(
     recipe: Recipe, data: Sequence[Path], run: Path, cache: Path, teachers: Sequence[Path], unlabelled: Sequence[Path],
-    watch: Callable[[int, float], None] | None, on: Processes,
+    watch: Callable[[int, float], None] | None, on: Processes, held: ExitStack,
 ) -> Fitted:  # fmt: skip
+    check_start(recipe)
     films = carve_validation(
         join([read_data(path, uncertain=recipe.uncertain) for path in data]),
         share=recipe.validation_share,
@@ -96,7 +97,7 @@ def _fit(
         raise DataError("no training films; a labels table says which they are in its column `split`: train or test")
     metadata = encode(read_facts(data, films)) if recipe.metadata else None
     if on.first:
-        claim(run, recipe, films, teachers, metadata)
+        held.enter_context(claim(run, recipe, films, teachers, metadata))
         cached_planes(films.files, recipe.preprocessing, cache)
     on.wait()
     planes = cached_planes(films.files, recipe.preprocessing, cache)
@@ -104,7 +105,7 @@ def _fit(
     validation = np.flatnonzero(films.splits == "validation")
 
     torch.manual_seed(recipe.seed)
-    network = cast(FilmNetwork, on.prepared(_start(recipe, films, planes)))
+    network = cast(FilmNetwork, on.prepared(network_to_start(recipe, films, planes)))
     network.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     checkpoints, progress = Checkpoints(run, recipe.checkpoint_minutes, on), Progress()
@@ -160,8 +161,7 @@ def _fit(
     scores = progress.scores or validate()[0]
     if log is not None:
         log.close()
-        weights = progress.best or average.module.state_dict()
-        save_file({key: value.contiguous().cpu() for key, value in weights.items()}, run / "model.safetensors")
+        write_network(run, progress.best or average.module.state_dict())
         kept = progress.best_epoch or progress.epoch
         own = cast(FilmNetwork, average.module).architecture
         describe(run, recipe, own, films, data, scores, epochs=(progress.epoch, kept), on=on)
@@ -185,40 +185,6 @@ def _keep(recipe: Recipe, progress: Progress, scores: dict[str, float], average:
     if score > progress.best_score:
         progress.scores, progress.best_score, progress.best_epoch = scores, score, progress.epoch
         progress.best = {key: value.clone() for key, value in average.module.state_dict().items()}
-
-
-def _start(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
-    network = _from_weights(recipe, films, planes)
-    # Made last, so that its weights take nothing from the others' draws.
-    branch = network.metadata or MetadataBranch(len(films.findings)) if recipe.metadata else None
-    network.metadata = branch
-    return network
-
-
-def _from_weights(recipe: Recipe, films: Films, planes: NDArray[np.uint8]) -> FilmNetwork:
-    if is_bundle(recipe.weights) or is_run(recipe.weights):
-        if is_bundle(recipe.weights):
-            carved_by = (recipe.validation_share, recipe.split_seed)
-            network = open_bundled(recipe.weights, films, planes, recipe.preprocessing, carved_by)
-        else:
-            network = open_run(Path(recipe.weights), films)
-        network.dropout.p = recipe.dropout
-        # Findings that a bundle does not carry come as nan, from it and from what was pruned of it; one would undo every weight.
-        network.head.bias.data.nan_to_num_()  # type: ignore[union-attr]
-        return network
-    network = FilmNetwork(recipe.architecture, len(films.findings), dropout=recipe.dropout)
-    load_weights(network, recipe.weights)
-    _start_at_prevalence(network, films.labels[films.splits == "train"])
-    return network
-
-
-def _start_at_prevalence(network: FilmNetwork, labels: NDArray[np.float32]) -> None:
-    """Bias of the head at the training prevalence, so that the first epochs do not go into learning it."""
-    # A finding that no training film tells of starts undecided.
-    share, told = np.full(labels.shape[1], 0.5, np.float32), ~np.isnan(labels).all(0)
-    share[told] = np.nanmean(labels[:, told], axis=0)
-    share = np.clip(share, 1e-3, 1 - 1e-3)
-    cast(Tensor, network.head.bias).data = torch.from_numpy(np.log(share / (1 - share))).float()
 
 
 def _progress(on: Processes) -> Bar:

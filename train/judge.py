@@ -77,8 +77,8 @@ class Group:
     """A subgroup. auroc: averaged over `findings`, those with enough films in every group of its axis that has `ENOUGH_FILMS`;
     None without any, and where the group itself has fewer.
 
-    sensitivity, specificity: over all pairs of film and finding at the operating point; their intervals take the pairs as
-    independent and are therefore somewhat narrow. None without an operating point.
+    sensitivity, specificity: over all pairs of film and finding at the operating point, a patient's counted together. None without
+    an operating point.
     """
 
     axis: str
@@ -119,7 +119,9 @@ def judge_finding(
         finding,
         len(truth),
         int(truth.sum()),
-        pooled if not within else _mean_within(labels, probabilities, patients, sources),
+        auroc_interval(labels, probabilities, patients, sources)
+        if measurable(labels[:, None], sources=sources)
+        else None,
         average_precision(truth, told) if both else None,
         calibration_error(truth, told) if both else None,
         None
@@ -146,12 +148,6 @@ def _within(
         auroc = auroc_interval(own, *figures) if measurable(own[:, None]) else None
         found.append(Within(str(source), int((~np.isnan(own)).sum()), int((own == 1).sum()), auroc))
     return found
-
-
-def _mean_within(
-    labels: Floats, probabilities: Floats, patients: NDArray[np.str_], sources: NDArray[np.str_] | None
-) -> Interval | None:
-    return auroc_interval(labels, probabilities, patients, sources) if by_source(labels, sources) else None
 
 
 def several_sources(findings: Sequence[Judged]) -> list[str]:

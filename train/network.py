@@ -1,6 +1,5 @@
 """The network's contract: uint8 film in, logits and class activation maps out, everything else inside the graph."""
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from cxredge.errors import DataError, RecipeError
 from cxredge.train.branch import MetadataBranch
+from cxredge.train.subject import read_run
 from cxredge.train.torchvision_guard import import_torchvision
 
 # Network -> the layer halfway whose pooled features tell what kind of picture it sees.
@@ -212,10 +212,9 @@ def load_network(run: Path) -> tuple[FilmNetwork, tuple[str, ...]]:
     """The network of a finished run, in evaluation mode, with the names of its findings."""
     from safetensors.torch import load_file
 
-    described = run / "run.json"
-    if not described.is_file():
+    if not (run / "run.json").is_file():
         raise DataError(f"{run}: not a finished training run (no run.json); give the folder that `cxredge train` wrote")
-    facts = json.loads(described.read_text(encoding="utf-8"))
+    facts = read_run(run)
     findings = tuple(facts["findings"])
     network = FilmNetwork(facts["architecture"], len(findings))
     state = load_file(run / "model.safetensors")

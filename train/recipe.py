@@ -16,6 +16,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+# Epochs and processes multiply it, within what torch's generators take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -27,7 +29,7 @@ class Recipe(BaseModel):
     split_seed, validation_share: how validation is carved from the training patients. seed: everything else that is drawn, so
     that networks of several seeds share one validation set and can be averaged.
     batch_size: films per optimiser step, whatever the number of processes, which share them, and of `accumulate`, the pieces
-    in which a process goes through its share where memory is short. Batch norms see a piece at a time.
+    in which a process goes through its share where memory is short. Batch norms see a piece at a time, which is two films or more.
     films_per_epoch: per source, how many training films an epoch draws (all of them where the source is not named);
     more than there are means that films are drawn again.
     sampling: `plain`, or `balanced`: rarer findings more often, by patient; see `train.sampling`.
@@ -45,7 +47,7 @@ class Recipe(BaseModel):
     checkpoint_minutes: how much work a power cut may cost; a checkpoint is written at each epoch's end in any case.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: Literal[
         "mobilenet_v2", "densenet121", "resnet50", "efficientnet_b3", "vgg19", "inception_v3", "alexnet"
@@ -55,10 +57,10 @@ class Recipe(BaseModel):
     clahe: bool = False
     uncertain: Uncertain = "ignore"
     validation_share: Share = 0.15
-    split_seed: Natural = 0
-    seed: Natural = 0
+    split_seed: Seed = 0
+    seed: Seed = 0
     epochs: Count = 8
-    batch_size: Count = 32
+    batch_size: Annotated[int, Field(ge=2)] = 32
     accumulate: Count = 1
     films_per_epoch: dict[str, Count] = {}
     sampling: Literal["plain", "balanced"] = "plain"
@@ -105,8 +107,11 @@ def read_recipe(name: str, **overrides: object) -> Recipe:
     if not file.is_file():
         raise RecipeError(f"no recipe {name!r}; shipped ones: {', '.join(shipped())}; or give the path of a .toml file")
     try:
-        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        # Windows' editors put a mark before the first line.
+        said = tomllib.loads(file.read_text(encoding="utf-8").removeprefix("\ufeff"))
         return Recipe(**{**said, **{key: value for key, value in overrides.items() if value is not None}})
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: not UTF-8 text ({error}); save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{file}: not TOML: {error}") from None
     except ValidationError as error:
@@ -117,8 +122,9 @@ def read_recipe(name: str, **overrides: object) -> Recipe:
 
 
 def written(recipe: Recipe, header: str) -> str:
-    """A recipe as TOML that `read_recipe` reads back, every key said. header: lines that become its comment."""
-    said = recipe.model_dump()
+    """A recipe as TOML that `read_recipe` reads back, every key said but an architecture that nobody chose: what it trains on from
+    has its own. header: lines that become its comment."""
+    said = recipe.model_dump(exclude={"architecture"} - recipe.model_fields_set)
     tables = {key: value for key, value in said.items() if isinstance(value, dict)}
     # What JSON writes of texts, numbers and truths is TOML too.
     lines = [f"# {line}" for line in header.splitlines()]

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor
 
 from cxredge import __version__
 from cxredge.errors import DataError
+from cxredge.report.files import atomic_write, drop_unfinished
 from cxredge.train.checkpoint import LAST
+from cxredge.train.lock import LOCK, locked
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
@@ -33,15 +38,26 @@ if TYPE_CHECKING:
 _INDIFFERENT = {"checkpoint_minutes"}
 
 
+@contextmanager
 def claim(
     run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path], metadata: NDArray[np.float32] | None
-) -> None:
-    """A folder holds one run: going on with another recipe or other films would mix two.
+) -> Iterator[None]:
+    """A folder holds one run, which one process writes: going on with another recipe or other films would mix two.
 
-    metadata: of the films, where the network learns from it. Raises DataError, also for a folder that holds something else.
+    metadata: of the films, where the network learns from it. Raises DataError, also for a folder that holds something else, and
+    OutputError while another process trains there.
     """
     check_free(run, "resolved.json")
     run.mkdir(parents=True, exist_ok=True)
+    with locked(run):
+        drop_unfinished(run)
+        _begin(run, recipe, films, teachers, metadata)
+        yield
+
+
+def _begin(
+    run: Path, recipe: Recipe, films: Films, teachers: Sequence[Path], metadata: NDArray[np.float32] | None
+) -> None:
     said = {
         "recipe": recipe.model_dump(),
         "films": len(films),
@@ -52,20 +68,40 @@ def claim(
         said["teachers"] = [identity(teacher) for teacher in teachers]
     if metadata is not None:
         said["metadata_sha256"] = hashlib.sha256(np.ascontiguousarray(metadata).data).hexdigest()
-    stored = run / "resolved.json"
-    if stored.exists() and _begun(run) and not _same(json.loads(stored.read_text(encoding="utf-8")), said):
+    stored = read_json(run / "resolved.json")
+    if stored is not None and _begun(run) and not _same(stored, said):
         raise DataError(
             f"{run} holds a run of another recipe or other films; choose another --output or remove that folder"
         )
-    stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    write_json(run / "resolved.json", said)
     write_splits(run, films)
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """What a JSON file says; None where there is none, or only a part of one, as a power cut left it of older versions."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_json(file: Path, said: Mapping[str, object]) -> None:
+    """The whole of it, or what was there before. Raises OutputError."""
+    with atomic_write(file) as out:
+        json.dump(said, out, indent=1)
+
+
+def write_network(run: Path, state: Mapping[str, Tensor]) -> None:
+    """Write `model.safetensors`, on the disk when this returns: `run.json`, which says that a run is finished, comes after it."""
+    with atomic_write(run / "model.safetensors", "wb") as out:
+        out.write(save({key: value.contiguous().cpu() for key, value in state.items()}))
 
 
 def check_free(run: Path, mark: str) -> None:
     """Raise DataError for a folder with something in it that no run put there. mark: the file that a run writes first."""
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} is a file; choose another --output")
-    others = sorted(file.name for file in run.iterdir()) if run.is_dir() else []
+    others = sorted(file.name for file in run.iterdir() if file.name != LOCK) if run.is_dir() else []
     if others and not (run / mark).is_file():
         raise DataError(f"{run} holds {others[0]} and is no training run; choose another --output")
 
@@ -77,7 +113,7 @@ def _begun(run: Path) -> bool:
 
 def write_splits(run: Path, films: Films) -> None:
     """Write `splits.csv`: which film trains and which validates."""
-    with (run / "splits.csv").open("w", newline="", encoding="utf-8") as out:
+    with atomic_write(run / "splits.csv") as out:
         table = csv.writer(out)
         table.writerow(["file", "source", "patient", "split"])
         table.writerows(zip(films.names, films.sources, films.patients, films.splits, strict=True))
@@ -139,7 +175,7 @@ def describe(
         "versions": {key: known[key] for key in ("cxredge", "torch", "python")},
         "environment": known,
     }
-    (run / "run.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    write_json(run / "run.json", facts)
 
 
 def _count(films: Films, source: str) -> dict[str, int]:
@@ -156,7 +192,8 @@ class Log:
         self._table = run / "metrics.csv"
         if self._table.exists():
             rows = self._table.read_text(encoding="utf-8").splitlines(keepends=True)
-            self._table.write_text("".join(rows[: 1 + epochs]), encoding="utf-8", newline="")
+            with atomic_write(self._table) as out:
+                out.writelines(rows[: 1 + epochs])
         self.board = _board(run / "tensorboard", steps + 1)
 
     def where(self) -> str:

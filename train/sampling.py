@@ -14,14 +14,14 @@ def epoch_batches(films: Films, recipe: Recipe, epoch: int, *, pieces: int) -> l
     """Rows of the training films, one array per optimiser step, each sorted so that a mapped cache is read forwards.
 
     pieces: into how many parts a batch is split (processes times `accumulate`); a last batch that is too small for two films
-    a piece is left out. Raises DataError when no film is drawn, RecipeError when a whole batch is too small.
+    a piece, which batch norms need, is left out. Raises DataError when no film is drawn, RecipeError when a whole batch is too
+    small.
     """
-    if pieces > 1 and recipe.batch_size < 2 * pieces:
+    if recipe.batch_size < 2 * pieces:
         raise RecipeError(f"batch_size {recipe.batch_size} is too small for {pieces} pieces of two films or more each")
     rows = draw(films, recipe, epoch)
     batches = np.split(rows, range(recipe.batch_size, len(rows), recipe.batch_size))
-    fewest = 1 if pieces == 1 else 2 * pieces
-    batches = [np.sort(batch) for batch in batches if len(batch) >= fewest]
+    batches = [np.sort(batch) for batch in batches if len(batch) >= 2 * pieces]
     if not batches:
         raise DataError(f"{len(rows)} training films are too few for one batch in {pieces} pieces")
     return batches

@@ -177,8 +177,9 @@ def join(sources: Sequence[Films]) -> Films:
 def carve_validation(films: Films, *, share: float, seed: int, tries: int = 200) -> Films:
     """Move whole patients of the training split to validation, as close to the split's label prevalence as chance allows.
 
-    share: of the training patients, in (0, 1). Of `tries` seeded shuffles the one whose validation prevalence per
-    finding lies nearest to the whole is kept, each source by itself, so that a rare finding is not left out.
+    share: of the training patients, in (0, 1); of each source one patient at least validates, and one trains. Of `tries` seeded
+    shuffles the one whose validation prevalence per finding lies nearest to the whole is kept, each source by itself, so that a
+    rare finding is not left out.
     Raises DataError for a source whose training films are all of one patient: what trained would judge itself.
     """
     splits = films.splits.astype("U10")  # room for "validation"
@@ -192,9 +193,10 @@ def carve_validation(films: Films, *, share: float, seed: int, tries: int = 200)
         positive = np.nan_to_num(films.labels[rows])
         total = positive.sum(0)
         rng = np.random.default_rng(seed)
+        held = min(len(patients) - 1, max(1, round(share * len(patients))))
         best, best_distance = np.empty(0, np.intp), np.inf
         for _ in range(tries):
-            chosen = np.isin(owner, rng.permutation(len(patients))[: max(1, round(share * len(patients)))])
+            chosen = np.isin(owner, rng.permutation(len(patients))[:held])
             got = positive[chosen].sum(0)
             distance = float((((got - share * total) ** 2) / np.maximum(share * total, 1)).sum())
             if distance < best_distance:
@@ -264,7 +266,12 @@ def _kermany(folder: Path) -> Listing:
                 labels.append(
                     [float(sick), float(sick and "_bacteria" in file.name), float(sick and "_virus" in file.name)]
                 )
-    return Listing(made_films("kermany", folder, files, patients, splits, KERMANY, labels))
+    films = made_films("kermany", folder, files, patients, splits, KERMANY, labels)
+    pictures = {file for file in folder.rglob("[!.]*") if file.suffix.lower() in PICTURES}
+    spare = len(pictures - set(files))
+    return Listing(
+        films, left_out=(("pictures outside train/ and test/, as in Kaggle's val/", spare),) if spare else ()
+    )
 
 
 def made_films(

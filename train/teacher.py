@@ -1,7 +1,6 @@
 """A finished run as a teacher: its logits on the very films the student sees (Hinton et al. 2015; Beyer et al., CVPR 2022)."""
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from cxredge.train.bundled import network_of
 from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
+from cxredge.train.subject import read_run
 from cxredge.train.tables import validation_hash
 
 
@@ -64,7 +64,7 @@ def open_teacher(run: Path, films: Films, planes: NDArray[np.uint8], recipe: Rec
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Teacher(network, size)
     network = open_run(run, films)
-    seen = json.loads((run / "run.json").read_text(encoding="utf-8"))["preprocessing"]
+    seen = read_run(run)["preprocessing"]
     if seen["clahe"] != recipe.clahe:
         raise DataError(f"{run} takes films {'with' if seen['clahe'] else 'without'} clahe; give this run the same")
     size = seen["size"]

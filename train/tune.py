@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxredge import __version__
-from cxredge.errors import CxredgeError, DataError, RecipeError
+from cxredge.errors import CxredgeError, DataError, DivergedError, RecipeError
+from cxredge.report.files import atomic_write, drop_unfinished
 from cxredge.train.fit import fit
+from cxredge.train.lock import locked
 from cxredge.train.recipe import Recipe, written
-from cxredge.train.run_folder import check_free, data_hash
+from cxredge.train.run_folder import check_free, data_hash, read_json, write_json
 from cxredge.train.sources import join
 from cxredge.train.tables import read_data
 from cxredge.train.teacher import identity
@@ -55,7 +57,8 @@ def tune(
 
     run: holds `study.sqlite`, a folder per trial and `best.toml`. The same call goes on with a search that was killed, in the
     middle of its trial, or that shall have more trials; one process at a time. A trial whose mean validation AUROC lies below the
-    median of the others at the same epoch is given up. Raises DataError, RecipeError; CxredgeError when Optuna is missing.
+    median of the others at the same epoch is given up, and so is one that diverges. Raises DataError, RecipeError, OutputError;
+    CxredgeError when Optuna is missing.
     """
     try:
         import optuna
@@ -66,8 +69,20 @@ def tune(
     if not (run / "resolved.json").exists():
         check_free(run, "tuned.json")
     run.mkdir(parents=True, exist_ok=True)
-    _claim(run, recipe, data, teachers, unlabelled)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # An error that ends the search is said once, by whoever catches it.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with locked(run):
+        drop_unfinished(run)
+        _claim(run, recipe, data, teachers, unlabelled)
+        return _search(recipe, data, run, trials, cache, teachers, unlabelled)
+
+
+def _search(
+    recipe: Recipe, data: Sequence[Path], run: Path, trials: int, cache: Path, teachers: Sequence[Path],
+    unlabelled: Sequence[Path],
+) -> Tuned:  # fmt: skip
+    import optuna
+
     storage = f"sqlite:///{(run / 'study.sqlite').resolve()}"
     pruner = optuna.pruners.MedianPruner(
         n_startup_trials=TRIALS_BEFORE_PRUNING, n_warmup_steps=EPOCHS_BEFORE_PRUNING + 1
@@ -87,9 +102,11 @@ def tune(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        fitted = fit(
-            tried, data, _folder(run, trial.params), cache=cache, teachers=teachers, unlabelled=unlabelled, watch=watch
-        )
+        where = _folder(run, trial.params)
+        try:
+            fitted = fit(tried, data, where, cache=cache, teachers=teachers, unlabelled=unlabelled, watch=watch)
+        except DivergedError:
+            raise optuna.TrialPruned from None
         return mean_auroc(fitted.validation)
 
     while (missing := trials - len(_ended(study))) > 0:
@@ -104,7 +121,8 @@ def tune(
         f"Best of {len(_ended(study))} trials of `cxredge train --tune` ({__version__}): mean validation AUROC"
         f" {best.value:.4f}.\nChosen on the validation films, which therefore flatter it; test films were not looked at."
     )
-    (run / BEST).write_text(written(found, header), encoding="utf-8")
+    with atomic_write(run / BEST) as out:
+        out.write(written(found, header))
     return Tuned(float(best.value or 0), run / BEST, folder, (len(whole), len(_ended(study)) - len(whole)))
 
 
@@ -156,10 +174,10 @@ def _claim(
         "teachers": [identity(teacher) for teacher in teachers],
     }
     stored = run / "tuned.json"
-    if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != said:
+    if read_json(stored) not in (None, said):
         raise DataError(
             f"{run} holds a search around another recipe or on other data; choose another --output or remove that folder"
         )
     if (run / "resolved.json").exists():
         raise DataError(f"{run} holds a run; choose another --output for the search")
-    stored.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    write_json(stored, said)

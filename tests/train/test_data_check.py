@@ -108,6 +108,21 @@ def test_a_copy_in_another_data_set_s_test_films_leaks(cli: Cli, nih: Path, tmp_
     assert "line 3: gone.jpg" in run.stdout
 
 
+def test_patients_numbers_that_tables_share_are_a_warning(cli: Cli, tmp_path: Path) -> None:
+    films = sorted((FILMS / "chestxray14" / "images").glob("*.jpg"))[:6]
+    for name, own, patients in (("north", films[:3], ("12.0", "7", "")), ("south", films[3:], ("12", "12", "8"))):
+        rows = [f"{name}-{film.name},{patient},1" for film, patient in zip(own, patients, strict=True)]
+        for film in own:
+            shutil.copy(film, tmp_path / f"{name}-{film.name}")
+        (tmp_path / f"{name}.csv").write_text("\n".join(["file,patient,Effusion", *rows]) + "\n")
+    run = cli("data", "check", "north.csv", "south.csv", "-o", "out")
+    assert run.returncode == 0, run.stdout
+    assert "several tables share; are they the same people?: 1\n  12 (1 in north, 2 in south)\n" in run.stdout
+    assert "12 (1 in north, 2 in south)" in (tmp_path / "out" / "data-check.html").read_text(encoding="utf-8")
+    (shared,) = json.loads((tmp_path / "out" / "data-check.json").read_text())["shared"]
+    assert shared == {"patient": "12", "tables": {"north": 1, "south": 2}}
+
+
 @pytest.mark.parametrize("words", [("nowhere",), (), (FILMS / "chest_xray", FILMS / "chest_xray")])
 def test_what_cannot_be_checked_is_wrong_usage(cli: Cli, words: tuple[Path, ...]) -> None:
     assert cli("data", "check", *words).returncode == 2

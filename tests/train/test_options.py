@@ -92,7 +92,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(cache: P
     run = tmp_path / "run"
     with pytest.raises(DataError, match="no such weights"):
         fit(SMALL.model_copy(update={"weights": "absent.safetensors", "seed": 3}), DATA, run, cache=cache)
-    assert {file.name for file in run.iterdir()} == {"resolved.json", "splits.csv"}
+    assert {file.name for file in run.iterdir()} == {"resolved.json", "run.lock", "splits.csv"}
     fit(SMALL, DATA, run, cache=cache)
     assert json.loads((run / "resolved.json").read_text())["recipe"] == SMALL.model_dump()
     # Once there is something to lose it stays refused.
