@@ -214,8 +214,8 @@ def _with_thresholds(
     """A run has no operating point of its own: Youden's index on its validation films, where they are among the data."""
     try:
         films, columns = matched(read_films(data, "validation", splits_of=subject.path), subject)
-    except DataError:
-        return subject
+    except DataError as error:
+        return replace(subject, operating_point=f"none: {error}")
     given = encode(read_facts(data, films)) if metadata else None
     told = score(subject, films.files, runtime, threads=threads, metadata=given)
     chosen = youden_thresholds(films.labels[told.read].astype(np.float64), told.probabilities[told.read][:, columns])

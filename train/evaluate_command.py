@@ -79,9 +79,10 @@ def evaluate_command(
 ) -> None:
     """Measure a model on films with known findings: AUROC with intervals, curves, calibration, subgroups, heat maps.
 
-    Reads the official test films unless told otherwise. Writes OUTPUT/evaluation.html, one file to open in any browser, and
-    OUTPUT/evaluation.json with every number. Labels tables hold a column `file`, one column of 0, 1 or empty per finding, and
-    may hold `patient`, `split`, `age`, `sex`, `view`.
+    Reads the official test films unless told otherwise, and refuses test films that the model was trained on. Writes
+    OUTPUT/evaluation.html, one file to open in any browser, and OUTPUT/evaluation.json with every number. Labels tables hold a
+    column `file`, one column of 0, 1 or empty per finding, and may hold `patient`, `split`, `age`, `sex`, `view`. A finding that
+    several data sets label is ranked within each: together, a model may tell the hospital and not the disease.
 
     Example: `cxredge evaluate chestxray14 --data data/chestxray14 -o evaluation`
 

@@ -51,7 +51,11 @@ def list_table(table: Path) -> Listing:
             raise DataError(f"{table}, line {number} names no film")
         name = name_in(row)
         file = table.parent / name
-        if (first := stands.setdefault(file.resolve(), number)) != number:
+        try:
+            there, where = file.is_file(), file.resolve()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{table}, line {number}: no film can be called {name[:80]!r} ({error.args[-1]})") from None
+        if (first := stands.setdefault(where, number)) != number:
             raise DataError(f"{table}, line {number}: {name} stands in line {first} already")
         if (split := row.get("split", "")) not in {"", "train", "test"}:
             raise DataError(
@@ -59,7 +63,7 @@ def list_table(table: Path) -> Listing:
             )
         if wrong := [f"{finding}: {row[finding]!r}" for finding in findings if row[finding] not in _VALUES]:
             raise DataError(f"{table}, line {number}, {wrong[0]} is neither 0, 1 nor empty")
-        if not file.is_file():
+        if not there:
             missing.append(f"line {number}: {file}")
             continue
         files.append(file)

@@ -85,6 +85,8 @@ def _carved(table: Path) -> list[tuple[str, str]]:
         ((",age", ",Split"), "2 columns are called split"),
         ((",0,17.5,F,PA", ',"0,17.5,F,PA'), "from line 2: no table with commas .* quotation mark not closed"),
         (("site0/0003.jpg", ""), "line 5 names no film"),
+        (("site0/0003.jpg", "a\0.jpg"), r"line 5: no film can be called 'a\\x00\.jpg' \(embedded null byte\)"),
+        (("site0/0003.jpg", "a" * 300), "line 5: no film can be called 'aaaa.*File name too long"),
         # A spreadsheet's 12.0 is 12.
         (("0-11,test", "3.0,test"), "patient 3 has films in both train and test"),
     ],
