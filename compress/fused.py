@@ -50,4 +50,5 @@ def _by_openvino(graph: Path) -> set[str]:
 
 def _layer(name: str) -> str:
     """A convolution as the network calls it: what an engine appends to the name is cut off."""
-    return name.partition("/Conv")[0].strip("/")
+    # At the last one: Inception-v3 calls its modules `Conv2d_1a_3x3` and the like.
+    return (name.rpartition("/Conv")[0] or name).strip("/")

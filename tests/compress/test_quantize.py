@@ -1,15 +1,18 @@
-"""Post-training quantization: how much memory its calibration takes."""
+"""Post-training quantization: how much memory its calibration takes, and which convolutions an engine computes in 8 bits."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from untrained import patches, untrained
 
 from cxredge.compress.export import Contract, Trunk, export, head_for
+from cxredge.compress.fused import Fused, fused
 from cxredge.compress.gate import features, fit_gate
-from cxredge.compress.quantize import quantized_convolutions
+from cxredge.compress.quantize import quantize, quantized_convolutions
+from cxredge.train.network import FilmNetwork
 
 # In a process that does nothing else.
 QUANTIZE = """
@@ -46,3 +49,13 @@ def test_calibration_takes_no_more_memory_for_more_films(kind: str, in_float: in
         assert done == convolutions - in_float
     # All activations of sixty films more would be 300 MB and more.
     assert peaks[1] < peaks[0] + 100
+
+
+def test_a_layer_in_float_is_named_though_its_module_is_called_conv2d(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, films = FilmNetwork("inception_v3", 2).eval(), patches(8).repeat(2, 2).repeat(2, 3)
+    gate = fit_gate(features(network, films), 4)
+    export(Contract(Trunk(network), head_for(network, [0, 1]), gate), 128, tmp_path / "fp32.onnx")
+    quantize(tmp_path / "fp32.onnx", tmp_path / "model.onnx", films, percentile=99.9, float_layers=[0])
+    for engine in ("onnxruntime", "openvino"):
+        assert fused(engine, tmp_path / "model.onnx") == Fused(93, 95, ("trunk/Conv2d_1a_3x3/conv", "head"))
