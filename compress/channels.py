@@ -7,10 +7,11 @@ take them, and everything that is added to them or normalises them on the way.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cxredge.train.network import FilmNetwork
 
@@ -64,13 +65,25 @@ def without(network: FilmNetwork, size: int, groups: Sequence[Group], leaving: M
     return kept.eval()
 
 
-def count(network: FilmNetwork, size: int) -> tuple[float, int]:
-    """Multiplications for one film of `size` pixels, and parameters."""
-    import torch_pruning
+@torch.inference_mode()
+def count(network: FilmNetwork, size: int) -> tuple[int, int]:
+    """Multiplications for one film of `size` pixels, those of convolutions and matrix products as `cxredge benchmark` counts them,
+    and parameters. network: in evaluation mode."""
+    macs = 0
 
-    example = torch.zeros(1, 1, size, size, dtype=torch.uint8)
-    macs, parameters = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).eval(), example)
-    return float(macs), int(parameters)
+    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal macs
+        # Each element of the output costs one kernel.
+        macs += output.numel() * cast(Tensor, layer.weight)[0].numel()
+
+    hooks = [
+        layer.register_forward_hook(add) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    # As the exported graph has it: the head on every place of the maps.
+    network.head(network.maps(torch.zeros(1, 1, size, size, dtype=torch.uint8)))
+    for hook in hooks:
+        hook.remove()
+    return macs, sum(parameter.numel() for parameter in network.parameters())
 
 
 def _graph(network: FilmNetwork, size: int) -> Any:

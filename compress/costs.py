@@ -1,5 +1,6 @@
 """Every form of the network on the test films, side by side: what the compression report says."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from cxredge.bundle.evaluated import Step
 from cxredge.compress.chain import Stage
 from cxredge.compress.channels import count
+from cxredge.compress.export import head_for
 from cxredge.compress.family import Member
 from cxredge.compress.fused import fused
 from cxredge.compress.measure import Job, Tick, measure
@@ -68,7 +70,10 @@ def report_costs(
     forms = []
     for number, (whole, graph) in enumerate(graphs):
         stage = stages[min(number, len(stages) - 1)]
-        macs, parameters = count(stage.network, size)
+        network = copy.deepcopy(stage.network)
+        # As the graphs have it: for the findings carried and no others.
+        network.head = head_for(stage.network, list(range(len(names))))
+        macs, parameters = count(network, size)
         last = number == len(graphs) - 1
         left = "as taken from the bundle" if stage.name == "take" else stage.name
         step = left if number < len(stages) else "INT8" if last else "INT8, rounded only"

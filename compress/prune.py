@@ -27,9 +27,12 @@ from cxredge.train.network import FilmNetwork
 
 # Of one group, what may leave at most: a layer cut to nothing breaks the network for a few multiplications.
 AT_MOST = 0.75
-# Halvings of the range of ratios: the last two differ by a hundredth, less than rounding channel counts does.
-HALVINGS = 7
+# Of all channels, those that leave: two ratios differ by a hundredth, less than rounding channel counts does.
+RATIOS = np.arange(1, 128) / 128
+# Of the aim, what is left may lie so far below without a word.
+FAR_BELOW = 0.05
 BATCH = 32
+Say = Callable[[str], None]
 
 
 def weighed(
@@ -56,14 +59,15 @@ def prune(
     engine: str = "onnxruntime",
     round_to: int = 16,
     probes: Sequence[Probe] = (),
+    say: Say = print,
 ) -> FilmNetwork:
     """A copy with the least important channels gone, in evaluation mode, not yet trained again.
 
     groups: of this network (see `weighed`). size: side of a film in pixels. macs, latency: what is left of the multiplications, or
     of the milliseconds in `engine` (full precision, one thread), as a share in (0, 1); one of the two. round_to: channel counts
     that the target's kernels like. probes: a scan of these groups; from each as much leaves then as moves the probabilities alike,
-    instead of the least important channels of all. The findings all stay, and the head with them.
-    Raises CxredgeError where that much cannot leave.
+    instead of the least important channels of all. say: told where far more leaves than was asked for.
+    The findings all stay, and the head with them. Raises CxredgeError where that much cannot leave.
     """
     if (macs is None) == (latency is None):
         raise CxredgeError("prune to a share of the multiplications or of the latency: one of the two")
@@ -73,49 +77,58 @@ def prune(
     else:
         left = _latency(network, engine, size)
     wanted = macs or latency or 1.0
-    dearest = max((probe.moved for probe in probes), default=0.0)
-    low, high = 0.0, 1.0
-    found: FilmNetwork | None = None
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        gone = (
-            # Squared, since most of what is asked for lies far below what the dearest probe moved.
-            _equally_dear(groups, probes, dearest * middle**2, round_to)
-            if probes
-            else _least_important(groups, middle, round_to)
-        )
-        cut = without(network, size, groups, gone)
-        if left(cut) <= wanted:
-            found, high = cut, middle
+    tries = _equally_dear(groups, probes, round_to) if probes else _least_important(groups, round_to)
+    low, high = -1, len(tries)
+    found, share = None, 0.0
+    while high - low > 1:
+        middle = (low + high) // 2
+        cut = without(network, size, groups, tries[middle])
+        if (now := left(cut)) <= wanted:
+            found, share, high = cut, now, middle
         else:
             low = middle
     if found is None:
         raise CxredgeError(
             f"pruned to {wanted:.0%}, {network.architecture} would lose more than {AT_MOST:.0%} of a layer; ask for less"
         )
+    if wanted - share > FAR_BELOW:
+        say(
+            f"Pruned to {share:.0%}, where {wanted:.0%} was asked for: one step less leaves more than that; a smaller `round_to`,"
+            " or more films for `sensitivity`, makes finer steps"
+        )
     return found
 
 
-def _least_important(groups: Sequence[Group], ratio: float, round_to: int) -> dict[str, int]:
-    """Of each group, how many channels leave so that of all of them that ratio does, where no group is at its limit."""
-    threshold = np.quantile(np.concatenate([group.weights for group in groups]), ratio)
-    shares = {group.name: float((group.weights <= threshold).mean()) for group in groups}
-    return {group.name: leaving(len(group), min(shares[group.name], AT_MOST), round_to) for group in groups}
+def _least_important(groups: Sequence[Group], round_to: int) -> list[dict[str, int]]:
+    """Of each group, how many channels leave so that of all of them a ratio does, where no group is at its limit.
 
-
-def _equally_dear(groups: Sequence[Group], probes: Sequence[Probe], limit: float, round_to: int) -> dict[str, int]:
-    """Of each group, how many channels leave so that by itself it moves the probabilities by no more than the limit.
-
-    Between two probes a straight line; beyond the last one nothing is known, and nothing leaves.
+    In the order of rising ratios.
     """
-    found = {}
+    found = []
+    for threshold in np.quantile(np.concatenate([group.weights for group in groups]), RATIOS):
+        shares = {group.name: float((group.weights <= threshold).mean()) for group in groups}
+        found.append({g.name: leaving(len(g), min(shares[g.name], AT_MOST), round_to) for g in groups})
+    return found
+
+
+def _equally_dear(groups: Sequence[Group], probes: Sequence[Probe], round_to: int) -> list[dict[str, int]]:
+    """Of each group, how many channels leave so that by itself it moves the probabilities by no more than a limit.
+
+    In the order of rising limits, all of those at which one group more, or more of a group, leaves. Between two probes a straight
+    line; beyond the last one nothing is known, and nothing leaves.
+    """
+    prices: dict[str, list[tuple[float, int]]] = {}
     for group in groups:
         own = sorted((probe for probe in probes if probe.group == group.name), key=lambda probe: probe.gone)
-        shares = [0.0, *(probe.gone / probe.channels for probe in own)]
+        gone = [0, *(probe.gone for probe in own)]
         moved = np.maximum.accumulate([0.0, *(probe.moved for probe in own)])
-        share = shares[-1] if moved[-1] <= limit else float(np.interp(limit, moved, shares))
-        found[group.name] = leaving(len(group), min(share, AT_MOST), round_to)
-    return found
+        steps = [number for number in range(len(group) % round_to, gone[-1] + 1, round_to) if number]
+        prices[group.name] = [(float(np.interp(number, gone, moved)), number) for number in steps]
+    limits = sorted({price for steps in prices.values() for price, _ in steps})
+    return [
+        {name: max((number for price, number in steps if price <= limit), default=0) for name, steps in prices.items()}
+        for limit in limits
+    ]
 
 
 def _gradients(network: FilmNetwork, planes: NDArray[np.uint8], labels: NDArray[np.float32]) -> None:

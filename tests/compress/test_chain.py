@@ -10,6 +10,7 @@ import pytest
 import torch
 from house import EXAMPLES, FILMS, Cli
 
+from cxredge.benchmarks.macs import count_macs
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.compress.chain import run_chain
 from cxredge.compress.channels import count
@@ -85,6 +86,9 @@ def test_a_chain_prunes_learns_on_and_quantizes_and_says_what_each_step_cost(cli
     ]  # fmt: skip
     whole, pruned = rows[0], rows[2]
     assert pruned["macs"] <= 0.6 * whole["macs"]
+    # As `cxredge benchmark` counts them, the gate's product besides.
+    for row, graph in ((whole, bundle.full_model), (pruned, bundle.float_model)):
+        assert row["macs"] == pytest.approx(count_macs(graph, 64), rel=1e-3)
     assert pruned["parameters"] < whole["parameters"]
     assert pruned["megabytes"] < whole["megabytes"]
     assert rows[5]["fused"] == {

@@ -87,6 +87,28 @@ def test_groups_lose_what_costs_alike(network: FilmNetwork, groups: list[Group])
     assert spared["features.17.conv.1.0"] < 0.85 * whole["features.17.conv.1.0"]
 
 
+def test_what_is_left_is_what_was_asked_for_however_dear_the_dearest_group(
+    network: FilmNetwork, groups: list[Group]
+) -> None:
+    # From one group to the next ten times as dear.
+    probes = [
+        Probe(group.name, len(group), gone, 10.0 ** (number - len(groups)) * gone / len(group), 0.02)
+        for number, group in enumerate(groups)
+        for gone in {leaving(len(group), share, 16) for share in (0.25, 0.75)}
+        if gone
+    ]
+    whole, said = count(network, 64)[0], list[str]()
+    for macs in (0.9, 0.7):
+        left = count(prune(network, groups, 64, macs=macs, probes=probes, say=said.append), 64)[0] / whole
+        assert macs - 0.05 < left <= macs
+    assert not said
+    # Where all cost alike, nothing tells which to spare.
+    alike = [replace(probe, moved=0.0) for probe in probes]
+    assert count(prune(network, groups, 64, macs=0.9, probes=alike, say=said.append), 64)[0] / whole < 0.85
+    assert len(said) == 1
+    assert "where 90% was asked for" in said[0]
+
+
 def test_no_group_loses_more_than_its_share_however_little_it_weighs(network: FilmNetwork, groups: list[Group]) -> None:
     weightless = [replace(g, weights=0 * g.weights) if g.name == "features.16.conv.2" else g for g in groups]
     own, whole = widths(prune(network, weightless, 64, macs=0.6, round_to=8)), widths(network)
