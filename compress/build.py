@@ -24,7 +24,7 @@ from cxredge.bundle.manifest import EngineGraph
 from cxredge.bundle.selftest import distances_name
 from cxredge.bundle.signature import sign
 from cxredge.compress.build_card import with_build
-from cxredge.compress.candidates import KEPT, PORTABLE, Films, Plan, Table, best_of_each, choose
+from cxredge.compress.candidates import INSIDE, KEPT, PORTABLE, Films, Plan, Table, best_of_each, choose
 from cxredge.compress.graphs import Graph, Graphs
 from cxredge.compress.legal import take
 from cxredge.compress.measure import Job, Measured, Tick, measure
@@ -41,11 +41,13 @@ Say = Callable[[str], None]
 
 
 class OutsideGateError(CxredgeError):
-    """No candidate lost little enough; nothing was written."""
+    """No candidate lost little enough, or none that opens on any machine; nothing was written."""
 
     def __init__(self, build: Build) -> None:
+        kept = any(candidate.verdict == KEPT for candidate in build.candidates)
+        which = f"no candidate through {PORTABLE}, which every machine has," if kept else "no candidate"
         super().__init__(
-            f"no candidate for {build.target} is inside the gate ({build.gate}); nothing was written. Compress the model anew,"
+            f"{which} for {build.target} is inside the gate ({build.gate}); nothing was written. Compress the model anew,"
             " or raise the limit that is broken if you know what it costs (--max-drift, --max-disagreement, --max-flipped)"
         )
         self.build = build
@@ -99,7 +101,7 @@ def build(
         candidates=tuple(candidates),
         settings=Settings(threads=profile.threads, spinning=profile.spinning, arena=profile.arena),
     )
-    if not any(candidate.verdict == KEPT for candidate in candidates):
+    if not any(candidate.runtime == PORTABLE and candidate.verdict in INSIDE for candidate in candidates):
         raise OutsideGateError(record)
     return _write(source, record, table, plans, measured, arrays, out, key)
 
@@ -124,12 +126,12 @@ def _films(source: Bundle, reference: NDArray[np.uint8], data: Sequence[Path], c
 
 
 def _with_portable(profile: Profile, manifest: Manifest) -> Sequence[Engine]:
-    """The profile's engines, and ONNX Runtime with the portable model behind them, so that the bundle opens anywhere."""
+    """The profile's engines, and ONNX Runtime behind them, so that the bundle opens anywhere: with the portable model, or in full
+    precision where that is outside the gate."""
     if PORTABLE in profile.runtimes:
         return profile.engines
-    portable = Engine(
-        PORTABLE, (manifest.precision,), "unsigned", 8, "int32", "added: the bundle must open on any machine"
-    )
+    precisions = tuple(dict.fromkeys((manifest.precision, "fp32")))
+    portable = Engine(PORTABLE, precisions, "unsigned", 8, "int32", "added: the bundle must open on any machine")
     return (*profile.engines, portable)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.built import NOT_MEASURED, Build
 from cxredge.bundle.bundle import write_bundle
+from cxredge.compress.build import OutsideGateError
 from cxredge.compress.candidates import KEPT, is_target
 from cxredge.compress.verdict import Gate
 from cxredge.devices import profile_names, read_profile, this_machine
@@ -112,6 +113,27 @@ def test_a_profile_of_ones_own_gets_the_portable_model_too(
     assert not (rebuilt.folder / "openvino").exists()
     assert rebuilt.manifest.graphs == {}
     assert (rebuilt.folder / "MODEL_CARD.md").read_text().count("## Built for ") == 1
+
+
+def test_where_rounding_is_outside_the_gate_the_bundle_still_opens_on_any_machine(
+    source: Bundle, tmp_path: Path, build_for: BuildFor, own_profile: Path
+) -> None:
+    text = own_profile.read_text().replace('"openvino"', '"tensorrt"').replace('"unsigned"', '"signed-symmetric"')
+    own_profile.write_text(text.replace('["int8"]', '["fp16", "int8"]'))
+    strict = Gate(max_disagreement=0.001)
+    built = build_for(source, str(own_profile), tmp_path / "built", gate=strict)
+    assert set(built.manifest.runtimes) == {"tensorrt", "onnxruntime"}
+    assert built.manifest.graph_for("onnxruntime").precision == "fp32"
+    open_engine(built, asked="onnxruntime").session.close()
+    # A profile that knows of ONNX Runtime with the rounded model alone leaves nothing to open elsewhere.
+    engine = text[text.index("[[engines]]") : text.index("[sources]")].replace('"tensorrt"', '"onnxruntime"')
+    own_profile.write_text(
+        text.replace('["int8"]', '["fp16"]').replace("[sources]", engine.replace('"signed-symmetric"', '"unsigned"'))
+        + "[sources]\n"
+    )
+    with pytest.raises(OutsideGateError, match="no candidate through onnxruntime, which every machine has"):
+        build_for(source, str(own_profile), tmp_path / "none", gate=strict)
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_manifest_tells_where_each_number_came_from(source: Bundle, tmp_path: Path, build_for: BuildFor) -> None:
