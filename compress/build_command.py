@@ -12,11 +12,12 @@ from rich.table import Table
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.archive import check_archive, write_archive
 from cxredge.bundle.built import Build
-from cxredge.bundle.bundle import DEFAULT, check_output
+from cxredge.bundle.bundle import DEFAULT
 from cxredge.cli import complain
 from cxredge.compress.build import OutsideGateError, Say, build
 from cxredge.compress.build_card import HEADINGS, cells, notes
 from cxredge.compress.candidates import KEPT
+from cxredge.compress.output import bundle_folder
 from cxredge.compress.verdict import Gate
 from cxredge.devices import Profile, read_profile
 from cxredge.errors import CxredgeError
@@ -50,8 +51,12 @@ def build_command(
         ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="For a run: the recipe to compress it by, a shipped one's name or a .toml file.")
-    ] = "chestxray14",
+        str | None,
+        typer.Option(
+            help="For a run: the recipe to compress it by, a shipped one's name or a .toml file.  [default: chestxray14]",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder to write; MODEL-TARGET unless told.", show_default=False),
@@ -98,11 +103,11 @@ def build_command(
         output, archive = output.with_suffix(""), True
     if output is not None:
         # Before a run is compressed, which takes long.
-        check_output(output)
+        output = bundle_folder(output)
         if archive:
             check_archive(output.with_name(f"{output.name}.zip"))
     source = _source(model, data or [], recipe, cache, say)
-    out = output or Path(f"{source.manifest.name}-{profile.name}")
+    out = output or bundle_folder(Path(f"{source.manifest.name}-{profile.name}"))
     if archive:
         check_archive(out.with_name(f"{out.name}.zip"))
     gate = Gate(
@@ -148,10 +153,16 @@ def _profile(target: str) -> Profile:
     return profile
 
 
-def _source(model: str, data: list[Path], recipe: str, cache: Path, say: Say) -> Bundle:
+def _source(model: str, data: list[Path], recipe: str | None, cache: Path, say: Say) -> Bundle:
     """The bundle to build from; a run's is made beside where we are, as `cxredge compress` would, and stays for the next device."""
     run = Path(model)
     if not (run / "run.json").is_file():
+        if recipe is not None:
+            raise typer.BadParameter(
+                f"{model} is no training run, and only a run is compressed here; leave the recipe out, or quantize a bundle anew"
+                " with `cxredge compress` first",
+                param_hint="--recipe",
+            )
         return open_bundle(model)
     if not data:
         raise CxredgeError(
@@ -164,9 +175,9 @@ def _source(model: str, data: list[Path], recipe: str, cache: Path, say: Say) ->
         raise CxredgeError(
             f'{model} is a training run, and compressing one needs {error.name}: pip install "cxredge[compress]"'
         ) from None
-    check_output(out := Path(f"{run.resolve().name}-bundle"))
+    out = bundle_folder(Path(f"{run.resolve().name}-bundle"))
     report = out.with_name(f"{out.name}-report")
-    made = compress(run, data, read_recipe(recipe), out, report=report, cache=cache / "films", say=say)
+    made = compress(run, data, read_recipe(recipe or "chestxray14"), out, report=report, cache=cache / "films", say=say)
     say(f"Compressed to {made.folder}; for the next device: --model {made.folder}")
     return made
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxredge.bundle import Bundle
+from cxredge.compress.output import bundle_folder, check_report
 from cxredge.compress.recipe import read_recipe
 from cxredge.compress.run import compress
 
@@ -57,11 +58,13 @@ def compress_command(
     """
     console = Console()
     report = report or output.with_name(f"{output.name}-report")
+    folder = bundle_folder(output)
+    check_report(report, folder)
     bundle = compress(
         run,
         data,
         read_recipe(recipe),
-        output,
+        folder,
         report=report,
         cache=cache,
         say=lambda text: console.print(text, style="dim"),

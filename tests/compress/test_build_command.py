@@ -76,11 +76,24 @@ def test_a_run_an_unknown_device_and_a_folder_of_films_are_refused(cli: Cli, tmp
         (("--target", "generic", "--sign", "absent.key"), "no private key there"),
         (("--target", "mine.toml"), "'abacus' is no engine"),
         (("--target", "generic", "--max-drift", "0.1"), "there is no AUROC to lose: give --data"),
+        (("--target", "generic", "--recipe", "nonsense"), "chestxray14 is no training run"),
     ):
         refused = cli("build", *words)
         assert refused.returncode == 2
         assert says in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_where_a_link_leads_the_bundle_goes(cli: Cli, source: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "new").symlink_to("stick/bundle")
+    words = ("build", "--target", "generic", "--model", source.folder, "-o", "new")
+    # Nothing there yet; then over what it wrote.
+    for _ in range(2):
+        made = cli(*words)
+        assert made.returncode == 0, made.stderr
+        assert (tmp_path / "new").is_symlink()
+        assert open_bundle(tmp_path / "stick" / "bundle").manifest.target == "generic"
 
 
 def test_a_build_loads_no_torch(cli: Cli, source: Bundle) -> None:

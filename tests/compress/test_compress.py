@@ -137,6 +137,14 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     assert into_a_folder_of_films.returncode == 2
     assert "is not a bundle" in into_a_folder_of_films.stderr
     assert (tmp_path / "run" / "model.safetensors").exists()
+    for report, says in (
+        ("new", "lies in the bundle's own folder"),
+        ("new/report", "lies in"),
+        ("on.toml", "is a file"),
+    ):
+        nowhere = cli("compress", "run", *data, "--recipe", "small.toml", "-o", "new", "--report", report)
+        assert nowhere.returncode == 2
+        assert says in nowhere.stderr
     _refuses_before_it_trains(tmp_path)
     # The bundle carries its full-precision network, so it is enough to quantize from again.
     again = cli("compress", "small", *data, "--recipe", "small.toml", "-o", "again")
