@@ -22,6 +22,7 @@ from cxredge.metrics import Floats, Interval, auroc_drift, auroc_interval, mean_
 from cxredge.runtimes import Artifact, runtime
 from cxredge.train import plots
 from cxredge.train.page import environment
+from cxredge.train.sources import name_of
 
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 # Films that disagree most are shown, that many.
@@ -134,7 +135,7 @@ def write_report(
         "rows": [asdict(each) for each in rows],
         "parity": [asdict(each) for each in parities],
         "furthest_apart": [
-            {"film": files[film].name, "finding": names[finding], "difference": float(differ[film, finding])}
+            {"film": name_of(files[film]), "finding": names[finding], "difference": float(differ[film, finding])}
             for film, finding in apart
         ],
         "sensitivity": [{"step": step, "probes": [asdict(probe) for probe in probes]} for step, probes in scans],
@@ -178,7 +179,7 @@ def _tiles(
         for who, session in zip(("full precision", "compressed"), sessions, strict=True):
             outputs = session.run(read.image[None])
             chance = probabilities(outputs.logits[0].astype(np.float64))[finding]
-            lines = files[film].name, f"{plots.readable(names[finding])}: {chance:.2f}", who
+            lines = name_of(files[film]), f"{plots.readable(names[finding])}: {chance:.2f}", who
             tiles.append(Tile(read, outputs.cam[0, finding], lines))
     for session in sessions:
         session.close()
