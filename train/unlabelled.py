@@ -1,10 +1,12 @@
 """Films that nobody has labelled: a teacher can tell a student about them all the same (Hinton et al. 2015, section 4)."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from cxredge.bundle.bundle import sha256_of
 from cxredge.errors import DataError
 from cxredge.train.labels import name_in, read_rows
 from cxredge.train.sources import PICTURES, Films, join
@@ -14,21 +16,31 @@ def add_unlabelled(films: Films, where: Sequence[Path]) -> Films:
     """The films of a training with further training films behind them, every label of which is unknown (nan).
 
     where: folders of pictures, however deep, or tables (.csv) with a column `file`, relative to the table; other columns are not
-    read. None becomes a validation film. Raises DataError where there is no film, or one that `films` holds already: a test film
-    would be learned from.
+    read. None becomes a validation film. Raises DataError where there is no film, or one that `films` holds already, be it a copy
+    under another name: a test film would be learned from.
     """
-    held = {file.resolve() for file in films.files}
+    held = {file.resolve(): file for file in films.files}
+    by_size: dict[int, list[Path]] = {}
+    for file in films.files:
+        by_size.setdefault(file.stat().st_size, []).append(file)
+    hashed = cache(sha256_of)
+
+    def twin(file: Path) -> Path | None:
+        """The film held already that this one is, or is a copy of, byte for byte."""
+        alike = (other for other in by_size.get(file.stat().st_size, ()) if hashed(other) == hashed(file))
+        return held.get(file.resolve()) or next(alike, None)
+
     blocks = [films]
     for path in where:
         files = _pictures(path)
         if not files:
             raise DataError(f"{path}: no films; give a folder of pictures, or a table (.csv) with a column `file`")
-        if doubled := [file for file in files if file.resolve() in held]:
+        if doubled := [(file, other) for file in files if (other := twin(file))]:
             raise DataError(
-                f"{path}: {len(doubled)} of its films are in the labelled data already ({doubled[0].name} first), whose test and"
-                " validation films may not be learned from; leave them out"
+                f"{path}: {len(doubled)} of its films are in the labelled data already ({doubled[0][0].name} first, the same as"
+                f" {doubled[0][1]}), whose test and validation films may not be learned from; leave them out"
             )
-        held |= {file.resolve() for file in files}
+        held |= {file.resolve(): file for file in files}
         name = f"unlabelled-{path.stem}"
         blocks.append(
             Films(

@@ -1,5 +1,6 @@
 """Films without labels: they are learned from through a teacher, and never validated or tested on."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,11 @@ def test_they_are_training_films_of_which_nothing_is_known(tmp_path: Path) -> No
     assert set(add_unlabelled(films, [FILMS / "chestxray14"]).sources) == {"kermany", "unlabelled-chestxray14"}
     with pytest.raises(DataError, match="are in the labelled data already"):
         add_unlabelled(films, [FILMS / "chest_xray" / "test"])
+    # A copy of a test film, under another name.
+    shutil.copyfile(films.split("test").files[0], tmp_path / "from-a-colleague.jpg")
+    with pytest.raises(DataError, match=r"from-a-colleague\.jpg first, the same as .*chest_xray"):
+        add_unlabelled(films, [tmp_path])
+    (tmp_path / "from-a-colleague.jpg").unlink()
     table.write_text("file\nnowhere.png\n")
     with pytest.raises(DataError, match=r"nowhere\.png is not there"):
         add_unlabelled(films, [table])
