@@ -168,7 +168,7 @@ def _unread(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 def _slower(quantized: Path, other: Path, film: NDArray[np.uint8], engine: str) -> float:
     """How many times the time of a quantized graph another takes, both measured in turns. film: uint8 [1, 1, H, W]."""
-    jobs = [Job(engine, graph, threads=1, spinning=False, arena=True, timed=True) for graph in (quantized, other)]
+    jobs = [Job(engine, graph) for graph in (quantized, other)]
     one, two = measure(jobs, film)
     if error := one.error or two.error:
         raise CxredgeError(f"{engine} cannot run the quantized network: {error}")

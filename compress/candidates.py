@@ -76,7 +76,7 @@ class Table:
 
     def alike(self, graph: Path) -> Job:
         """A graph through ONNX Runtime, for its numbers only."""
-        return Job(PORTABLE, graph, threads=1, spinning=False, arena=True, timed=False)
+        return Job(PORTABLE, graph, timed=False)
 
     def own(self, plan: Plan) -> Job | None:
         """The candidate through its own engine; None where that cannot run here."""
@@ -85,7 +85,7 @@ class Table:
             return None
         loaded = next(iter(graph.files.values()))
         if not self._target:
-            return Job(engine.name, loaded, threads=1, spinning=False, arena=True, timed=False)
+            return Job(engine.name, loaded, timed=False)
         profile = self._profile
         return Job(engine.name, loaded, profile.threads, profile.spinning, profile.arena, timed=True)
 

@@ -70,7 +70,7 @@ def _filled(graph: Path) -> dict[str, Any]:
         found["convolutions_widened"] = fill_lanes(graph, wide)
         found["bytes"] = [graph.stat().st_size, wide.stat().st_size]
         for engine in ("onnxruntime", "openvino"):
-            jobs = [Job(engine, each, threads=1, spinning=False, arena=True, timed=True) for each in (graph, wide)]
+            jobs = [Job(engine, each) for each in (graph, wide)]
             found[engine] = [round(statistics.median(each.milliseconds), 3) for each in measure(jobs, film)]
     return found
 

@@ -122,7 +122,7 @@ def costs(
         for engine in ENGINES
         if engine == "onnxruntime" or (form.everywhere and runtime(engine).available() is True)
     ]
-    jobs = [Job(engine, form.graph, threads=1, spinning=False, arena=True, timed=True) for form, engine in plans]
+    jobs = [Job(engine, form.graph) for form, engine in plans]
     found = measure(jobs, test.planes, tick=tick)
     # Flags of all forms at the points of the one that is shipped, which the manifest holds.
     chances = probabilities(score(forms[-1].graph, validation.planes).logits)

@@ -87,7 +87,7 @@ def write_family(
     if tensorrt is not None:
         # ONNX Runtime reads it as well, rounding where TensorRT rounds: its numbers, not its speed.
         plans.append((Path(shutil.copy(tensorrt, out / "model.int8.tensorrt.onnx")), "onnxruntime"))
-    jobs = [Job(engine, graph, threads=1, spinning=False, arena=True, timed=False) for graph, engine in plans]
+    jobs = [Job(engine, graph, timed=False) for graph, engine in plans]
     members = []
     for (graph, engine), measured in zip(plans, measure(jobs, planes), strict=True):
         if measured.error:

@@ -30,14 +30,17 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One graph to be opened by one engine. timed: whether its latency and memory are wanted, or only its numbers."""
+    """One graph to be opened by one engine. timed: whether its latency and memory are wanted, or only its numbers.
+
+    threads, spinning, arena: as in a device profile; those of a clinic's computer unless told.
+    """
 
     runtime: str
     graph: Path
-    threads: int
-    spinning: bool
-    arena: bool
-    timed: bool
+    threads: int = 1
+    spinning: bool = False
+    arena: bool = True
+    timed: bool = True
 
 
 @dataclass(frozen=True)

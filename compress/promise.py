@@ -29,7 +29,7 @@ def check_promise(
     for engine, least in promised.items():
         if runtime(engine).available() is not True:
             continue
-        jobs = [Job(engine, graph, threads=1, spinning=False, arena=True, timed=True) for graph in (full, int8)]
+        jobs = [Job(engine, graph) for graph in (full, int8)]
         slow, fast = measure(jobs, planes[:1])
         if error := slow.error or fast.error:
             raise CxredgeError(f"{engine} cannot run the network: {error}")

@@ -168,7 +168,7 @@ def _latency(original: FilmNetwork, engine: str, size: int) -> Callable[[FilmNet
                     _Scores(copy.deepcopy(each)).eval(), (torch.from_numpy(film),), str(file), opset_version=OPSET,
                     input_names=["image"], output_names=["logits", "cam"], dynamo=False,
                 )  # fmt: skip
-                jobs.append(Job(engine, file, threads=1, spinning=False, arena=True, timed=True))
+                jobs.append(Job(engine, file))
             whole, cut = measure(jobs, film)
         if error := whole.error or cut.error:
             raise CxredgeError(f"{engine} cannot run the pruned network: {error}")

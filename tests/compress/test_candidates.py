@@ -70,7 +70,7 @@ def test_an_engine_that_cannot_open_its_graph_is_a_row_and_not_an_end(source: Bu
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with np.load(source.reference) as stored:
         images = stored["images"][:2]
-    jobs = [Job("onnxruntime", path, 1, False, True, timed=True) for path in (tmp_path / "broken.onnx", source.model)]
+    jobs = [Job("onnxruntime", path) for path in (tmp_path / "broken.onnx", source.model)]
     broken, good = measure(jobs, images)
     assert broken.error
     assert broken == Measured(error=broken.error)
