@@ -260,6 +260,10 @@ def test_no_interval_is_certain_where_few_patients_have_a_film_of_each_kind() ->
         drift = auroc_drift(labels, scores, turned, patients)
         assert drift.low < drift.value - 0.3
         assert drift.value + 0.3 < drift.high
+    # All right and all wrong: a difference as large as can be, of ten films.
+    ten = np.repeat([1.0, 0.0], 5)
+    turned_round = auroc_drift(ten, ten, 1 - ten)
+    assert (turned_round.value, turned_round.low, turned_round.high > 0) == (-1, -1, True)
     alike = auroc_interval(np.tile([1.0, 0.0], 3), np.full(6, 0.3))
     assert (alike.value, alike.low < 0.1, alike.high > 0.9) == (0.5, True, True)
 

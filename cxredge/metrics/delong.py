@@ -95,8 +95,8 @@ def _half_width(of_positives: Floats, of_negatives: Floats, owners: _Owners, wid
     where each has one film.
 
     A kind of film that comes from one patient only has no spread to measure: the widest there can be is taken. So it is where
-    components cancel (scores all alike, or few patients with one film of each kind), as if there were no doubt left; `widest` is
-    the variance then.
+    components cancel (scores all alike, or few patients with one film of each kind), as if there were no doubt left: then half the
+    interval is `widest`.
     """
 
     def centred(components: Floats, whose: NDArray[np.intp]) -> tuple[Floats, int]:
@@ -113,24 +113,26 @@ def _half_width(of_positives: Floats, of_negatives: Floats, owners: _Owners, wid
     found = alone
     if owners.patients > 1:
         found += 2 * float(a @ b) * owners.patients / (owners.patients - 1)
-    told = found > max(_ROUNDING * alone, _ROUNDING**2)
-    return Z95 * float(np.sqrt(found if told else widest))
+    return Z95 * float(np.sqrt(found)) if found > max(_ROUNDING * alone, _ROUNDING**2) else widest
 
 
 def _widest(area: float, owners: _Owners) -> float:
-    """The largest variance an AUROC can have, whatever the scores: area (1 - area) / min(m, n) (Birnbaum & Klose, Ann Math Stat 28,
-    1957), with as many independent films as there are patients."""
-    return area * (1 - area) / owners.fewest
+    """Half the widest 95 % interval an AUROC can have, whatever the scores, of as many independent films as there are patients.
+
+    Its variance is at most area (1 - area) / min(m, n) (Birnbaum & Klose, Ann Math Stat 28, 1957). That vanishes at 0 and 1, where
+    the rule of three bounds what so few patients can exclude.
+    """
+    if area in (0.0, 1.0):
+        return min(1.0, 3 / owners.fewest)
+    return Z95 * float(np.sqrt(area * (1 - area) / owners.fewest))
 
 
 def _area(labels: Floats, scores: Floats, patients: NDArray[np.generic] | None) -> tuple[float, float]:
     """AUROC of one part and half the width of its 95 % interval."""
     area, of_positives, of_negatives = _components(*known(labels, scores))
     owners = _owners(labels, patients)
-    if area in (0.0, 1.0):
-        # The variance vanishes there; the rule of three bounds what so few patients can exclude.
-        return area, min(1.0, 3 / owners.fewest)
-    return area, _half_width(of_positives, of_negatives, owners, _widest(area, owners))
+    widest = _widest(area, owners)
+    return area, widest if area in (0.0, 1.0) else _half_width(of_positives, of_negatives, owners, widest)
 
 
 def auroc_interval(
@@ -180,7 +182,7 @@ def _drift(
         return 0.0, 0.0
     owners = _owners(labels, patients)
     # No difference varies more than its two areas do when they move against each other.
-    widest = (np.sqrt(_widest(a, owners)) + np.sqrt(_widest(b, owners))) ** 2
+    widest = _widest(a, owners) + _widest(b, owners)
     return b - a, _half_width(b_pos - a_pos, b_neg - a_neg, owners, widest)
 
 
