@@ -24,10 +24,10 @@ from cxredge.bundle.manifest import EngineGraph
 from cxredge.bundle.selftest import distances_name
 from cxredge.bundle.signature import sign
 from cxredge.compress.build_card import with_build
+from cxredge.compress.candidate_graphs import Graph, Graphs
 from cxredge.compress.candidates import INSIDE, KEPT, PORTABLE, Films, Plan, Table, best_of_each, choose
-from cxredge.compress.graphs import Graph, Graphs
-from cxredge.compress.legal import take
 from cxredge.compress.measure import Job, Measured, Tick, measure
+from cxredge.compress.tensorrt_check import take
 from cxredge.compress.verdict import Gate, labelled
 from cxredge.devices import Engine, Machine, Profile, this_machine
 from cxredge.errors import CxredgeError, DataError

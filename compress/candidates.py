@@ -13,7 +13,7 @@ from cxredge.bundle.built import NOT_MEASURED, Candidate, Latency
 from cxredge.bundle.manifest import Tolerance
 from cxredge.bundle.record import Precision
 from cxredge.bundle.selftest import ASTRAY
-from cxredge.compress.graphs import Graph
+from cxredge.compress.candidate_graphs import Graph
 from cxredge.compress.measure import Job, Measured
 from cxredge.compress.tolerance import tolerance
 from cxredge.compress.verdict import Gate, Labelled, agreement, drift, outside

@@ -3,7 +3,7 @@
     python -m cxredge.compress.channel_counts --output benchmarks/results/channel-counts.json
 
 A depthwise 3x3 convolution in QDQ form at each count, one thread, all counts in turns; the plot is written beside the figures.
-With `--graph FILE`, besides, a quantized graph as it is and with its depthwise channels filled up (`compress.lanes`).
+With `--graph FILE`, besides, a quantized graph as it is and with its depthwise channels filled up (`compress.depthwise_padding`).
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from cxredge import __version__
-from cxredge.compress.lanes import fill_lanes
+from cxredge.compress.depthwise_padding import fill_lanes
 from cxredge.compress.measure import Job, measure
 from cxredge.devices import this_machine
 from cxredge.train.plots import drawing, svg

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from cxredge.compress.gate import Gate
-from cxredge.compress.graph import head_node, offset_weight
+from cxredge.compress.onnx_graph import head_node, offset_weight
 from cxredge.train.branch import MetadataBranch
 from cxredge.train.metadata import COLUMNS
 from cxredge.train.network import FilmNetwork

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from cxredge.compress.fused import fused
-from cxredge.compress.legal import check
 from cxredge.compress.measure import Job, measure
 from cxredge.compress.recipe import Form
 from cxredge.compress.symmetric import quantize_symmetric
+from cxredge.compress.tensorrt_check import check
 from cxredge.devices import read_profile
 from cxredge.errors import CxredgeError
 from cxredge.metrics import Floats, Interval, mean_auroc_interval

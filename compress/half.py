@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from cxredge.compress.graph import beside_the_network
+from cxredge.compress.onnx_graph import beside_the_network
 
 _CAST_TO = {"float16": onnx.TensorProto.FLOAT16, "float32": onnx.TensorProto.FLOAT}
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from cxredge.compress.graph import Index
+from cxredge.compress.onnx_graph import Index
 
 # Deviations that the grid covers on either side of the mean, and its steps.
 RANGE = 8.0

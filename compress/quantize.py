@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from cxredge.compress.graph import head_node
+from cxredge.compress.onnx_graph import head_node
 from cxredge.devices import read_profile
 from cxredge.runtimes import runtime
 

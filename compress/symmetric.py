@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from cxredge.compress.graph import beside_the_network
+from cxredge.compress.onnx_graph import beside_the_network
 from cxredge.compress.quantize import BY_BATCH, CalibrationFilms
 
 # As in `compress`: the first convolutions see the raw film and lose most to rounding.

@@ -11,15 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from cxredge.compress.accuracy_control import Controlled, Trial, control
+from cxredge.compress.depthwise_padding import fill_lanes
 from cxredge.compress.export import Contract, Trunk, export
 from cxredge.compress.gate import Gate
 from cxredge.compress.integer_concat import share_grid
-from cxredge.compress.lanes import fill_lanes
 from cxredge.compress.preactivation import absorb_norms, is_preactivated
-from cxredge.compress.promise import check_promise
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.quantize_aware import export_int8, train_quantized
 from cxredge.compress.recipe import AccuracyControl, Recipe
+from cxredge.compress.speedup import check_promise
 from cxredge.errors import CxredgeError
 from cxredge.train.branch import MetadataBranch
 from cxredge.train.network import FilmNetwork

@@ -10,7 +10,7 @@ from house import FILMS
 from onnx import numpy_helper
 
 from cxredge.bundle import Bundle
-from cxredge.compress.graph import head_node
+from cxredge.compress.onnx_graph import head_node
 
 NIH = FILMS / "chestxray14"
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cxredge.bundle import open_bundle
 from cxredge.compress.accuracy_control import control, float_weights, in_float
-from cxredge.compress.promise import SlowerThanPromisedError, check_promise
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.recipe import AccuracyControl
 from cxredge.compress.records import score
+from cxredge.compress.speedup import SlowerThanPromisedError, check_promise
 from cxredge.imaging import Preprocessing, read_film
 
 

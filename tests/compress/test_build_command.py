@@ -10,7 +10,7 @@ from house import EXAMPLES, FILMS, Cli, rows_of
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.built import NOT_MEASURED
 from cxredge.compress.build import OutsideGateError
-from cxredge.compress.legal import take
+from cxredge.compress.tensorrt_check import take
 from cxredge.compress.verdict import Gate
 
 BuildFor = Callable[..., Bundle]

@@ -10,10 +10,10 @@ from onnx import numpy_helper
 
 from cxredge.bundle import Bundle
 from cxredge.bundle.built import NOT_MEASURED, Agreement, AurocDrift, Candidate, Latency
+from cxredge.compress.candidate_graphs import Graphs, widest_weight
 from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose, is_target
-from cxredge.compress.graphs import Graphs, widest_weight
-from cxredge.compress.legal import take
 from cxredge.compress.measure import Job, Measured, measure
+from cxredge.compress.tensorrt_check import take
 from cxredge.compress.verdict import Gate, outside
 from cxredge.devices import read_profile, this_machine
 from cxredge.metrics import Interval

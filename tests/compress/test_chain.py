@@ -12,9 +12,9 @@ from house import EXAMPLES, FILMS, Cli
 
 from cxredge.benchmarks.macs import count_macs
 from cxredge.bundle import Bundle, open_bundle
+from cxredge.compress.candidate_graphs import Graph, Graphs
 from cxredge.compress.chain import run_chain
 from cxredge.compress.channels import count
-from cxredge.compress.graphs import Graph, Graphs
 from cxredge.compress.parent import open_parent
 from cxredge.compress.prune import prune, weighed
 from cxredge.compress.recipe import read_recipe

@@ -7,7 +7,7 @@ import pytest
 
 from cxredge.bundle import Bundle
 from cxredge.compress.half import to_half
-from cxredge.compress.legal import take
+from cxredge.compress.tensorrt_check import take
 from cxredge.devices import read_profile
 from cxredge.runtimes import Artifact, EngineError, runtime, tensorrt_
 from cxredge.runtimes.cuda import Cuda, CudaError

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from cxredge.compress.graph import Index
+from cxredge.compress.onnx_graph import Index
 
 LANES = 16
 # What may stand between two convolutions and gives zero where it is given zero.

@@ -18,7 +18,7 @@ def check(graph: Path, capabilities: Sequence[str] = ()) -> GraphCheck | None:
     Raises CxredgeError where the library dies over it.
     """
     child = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-P", "-m", "cxredge.compress.legal", str(graph), *capabilities],
+        [sys.executable, "-P", "-m", "cxredge.compress.tensorrt_check", str(graph), *capabilities],
         capture_output=True,
         text=True,
         check=False,

@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from cxredge.bundle import Bundle, open_bundle
+from cxredge.compress.depthwise_padding import fill_lanes
 from cxredge.compress.fused import fused
-from cxredge.compress.lanes import fill_lanes
 from cxredge.compress.quantize import quantize
 from cxredge.runtimes import Artifact, runtime
 
