@@ -1,5 +1,6 @@
 """A cache of preprocessed films: decoded once, then mapped. Without torch, so that a build needs none either."""
 
+import errno
 import hashlib
 import json
 import os
@@ -40,21 +41,31 @@ def _writing(stored: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]
         stored.parent.mkdir(parents=True, exist_ok=True)
         _drop_unfinished(stored.parent)
         planes = np.lib.format.open_memmap(writing, "w+", np.uint8, shape)
-        # A map takes its room as it is written to, and a full disk would then end the process without a word.
-        if hasattr(os, "posix_fallocate"):
-            with writing.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, writing.stat().st_size)
+        _take_room(writing)
         yield planes
         planes.flush()
         writing.replace(stored)
     except OSError as error:
         raise OutputError(
-            f"{stored.parent}: no room for {shape[0]} decoded films, {np.prod(shape) / 1e6:,.0f} MB"
-            f" ({error.strerror or error}); free some disk space or choose another --cache"
+            f"{stored.parent}: cannot take {shape[0]} decoded films, {np.prod(shape) / 1e6:,.0f} MB ({error.strerror or error});"
+            " free some disk space or choose another --cache"
         ) from error
     finally:
         with suppress(OSError):
             writing.unlink()
+
+
+def _take_room(file: Path) -> None:
+    """Fill a sparse file: a map takes its room as it is written to, and a full disk would then end the process without a word."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with file.open("r+b") as out:
+            os.posix_fallocate(out.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        # Some file systems cannot; that alone is no reason to stop.
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise
 
 
 def _drop_unfinished(cache: Path) -> None:

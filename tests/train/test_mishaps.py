@@ -48,7 +48,7 @@ def files_of_at_most(count: int) -> Iterator[None]:
 def test_a_disk_without_room_for_decoded_films_is_said_and_holds_none(tmp_path: Path) -> None:
     films = read_source(DATA[0])
     cache = tmp_path / "cache"
-    with files_of_at_most(10_000), pytest.raises(OutputError, match=r"no room for 24 decoded films, 0 MB .* --cache"):
+    with files_of_at_most(10_000), pytest.raises(OutputError, match=r"cannot take 24 decoded films, 0 MB .* --cache"):
         cached_planes(films.files, SMALL.preprocessing, cache)
     assert list(cache.iterdir()) == []
     # What a killed process left is removed by the next one, and what one that lives is writing is not.
