@@ -28,7 +28,7 @@ from cxredge.compress.candidate_graphs import Graph, Graphs
 from cxredge.compress.candidates import INSIDE, KEPT, PORTABLE, Films, Plan, Table, best_of_each, choose
 from cxredge.compress.measure import Job, Measured, Tick, measure
 from cxredge.compress.tensorrt_check import take
-from cxredge.compress.verdict import Gate, labelled
+from cxredge.compress.verdict import BuildGate, labelled
 from cxredge.devices import Engine, Machine, Profile, this_machine
 from cxredge.errors import CxredgeError, DataError
 from cxredge.imaging import Preprocessing
@@ -54,7 +54,7 @@ class OutsideGateError(CxredgeError):
 
 
 def build(
-    source: Bundle, profile: Profile, out: Path, *, data: Sequence[Path] = (), gate: Gate | None = None,
+    source: Bundle, profile: Profile, out: Path, *, data: Sequence[Path] = (), gate: BuildGate | None = None,
     key: Path | None = None, cache: Path, afresh: bool = False, say: Say = print, tick: Tick | None = None,
 ) -> Bundle:  # fmt: skip
     """Build a bundle for a device and write it to `out`, or write nothing.
@@ -68,7 +68,7 @@ def build(
     check_output(out)
     if key is not None:
         sign(b"", key)
-    gate, machine = gate or Gate(), this_machine()
+    gate, machine = gate or BuildGate(), this_machine()
     with np.load(source.reference, allow_pickle=False) as stored:
         arrays = {
             name: stored[name] for name in ("images", "logits", "full", "float", "atypicality") if name in stored.files

@@ -18,7 +18,7 @@ from cxredge.compress.build import OutsideGateError, Say, build
 from cxredge.compress.build_card import HEADINGS, cells, notes
 from cxredge.compress.candidates import KEPT
 from cxredge.compress.output import bundle_folder
-from cxredge.compress.verdict import Gate
+from cxredge.compress.verdict import BuildGate
 from cxredge.devices import Profile, read_profile
 from cxredge.errors import CxredgeError
 from cxredge.folders import cache_folder
@@ -110,8 +110,8 @@ def build_command(
     out = output or bundle_folder(Path(f"{source.manifest.name}-{profile.name}"))
     if archive:
         check_archive(out.with_name(f"{out.name}.zip"))
-    gate = Gate(
-        max_drift=Gate.max_drift if max_drift is None else max_drift,
+    gate = BuildGate(
+        max_drift=BuildGate.max_drift if max_drift is None else max_drift,
         max_disagreement=max_disagreement,
         max_flipped=max_flipped,
     )

@@ -16,7 +16,7 @@ from cxredge.bundle.selftest import ASTRAY
 from cxredge.compress.candidate_graphs import Graph
 from cxredge.compress.measure import Job, Measured
 from cxredge.compress.tolerance import tolerance
-from cxredge.compress.verdict import Gate, Labelled, agreement, drift, outside
+from cxredge.compress.verdict import BuildGate, Labelled, agreement, drift, outside
 from cxredge.devices import Engine, Machine, Profile, profile_names, profile_of
 from cxredge.runtimes import runtime
 
@@ -99,7 +99,7 @@ class Table:
     def _legal(self, graph: Graph) -> bool:
         return self._checks.get(graph.onnx, (True, ""))[0]
 
-    def candidate(self, plan: Plan, measured: dict[Job, Measured], gate: Gate) -> Candidate:
+    def candidate(self, plan: Plan, measured: dict[Job, Measured], gate: BuildGate) -> Candidate:
         """The row of the table: what was measured, what could not be, and whether it is inside the gate."""
         engine, precision, graph = plan
         row = Candidate(runtime=engine.name, precision=precision)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
-from cxredge.compress.gate import Gate
+from cxredge.compress.feature_distance import FeatureDistance
 from cxredge.compress.onnx_graph import head_node, offset_weight
 from cxredge.train.branch import MetadataBranch
 from cxredge.train.metadata import COLUMNS
@@ -47,7 +47,7 @@ class Contract(nn.Module):
         self,
         trunk: nn.Module,
         head: nn.Conv2d,
-        gate: Gate,
+        gate: FeatureDistance,
         branch: MetadataBranch | None = None,
         *,
         mirrored: bool = False,

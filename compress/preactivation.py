@@ -16,8 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from cxredge.compress.feature_distance import FeatureDistance
 from cxredge.compress.fold import fold_batch_norms
-from cxredge.compress.gate import Gate
 from cxredge.compress.integer_concat import HIGHEST, LOWEST, RANGE, STEP
 from cxredge.train.network import FilmNetwork
 
@@ -69,7 +69,7 @@ def absorb_norms(network: FilmNetwork) -> FilmNetwork:
     return absorbed.eval()
 
 
-def standardized(network: FilmNetwork, gate: Gate) -> Gate:
+def standardized(network: FilmNetwork, gate: FeatureDistance) -> FeatureDistance:
     """The gate for the features of `absorb_norms(network)`: the same distance, from channels that were standardized."""
     if not is_preactivated(network):
         return gate

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 
 from cxredge import __version__
 from cxredge.compress.export import Contract, Trunk, export, head_for
+from cxredge.compress.feature_distance import fit_feature_distance
 from cxredge.compress.fused import fused
-from cxredge.compress.gate import fit_gate
 from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.preactivation import absorb_norms, standardized
 from cxredge.compress.quantize import quantize
@@ -84,7 +84,7 @@ def _network(weights: Path | None, planes: NDArray[np.uint8]) -> FilmNetwork:
 
 
 def _graphs(network: FilmNetwork, planes: NDArray[np.uint8], folder: Path) -> dict[str, Path]:
-    gate = fit_gate(np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32), 4)
+    gate = fit_feature_distance(np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32), 4)
     absorbed = absorb_norms(network)
     made = {}
     for name, form, its_gate in (("plain", network, gate), ("absorbed", absorbed, standardized(network, gate))):

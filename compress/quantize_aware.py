@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from cxredge.compress.equalize import equalize
 from cxredge.compress.export import Contract, Trunk, export
+from cxredge.compress.feature_distance import FeatureDistance
 from cxredge.compress.fold import fold_batch_norms
-from cxredge.compress.gate import Gate
 from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.preactivation import absorb_norms, hold_grid, is_preactivated
 from cxredge.compress.recipe import QuantizationAware
@@ -111,7 +111,7 @@ def train_quantized(
 
 
 def export_int8(
-    trunk: nn.Module, head: nn.Conv2d, gate: Gate, size: int, out: Path, branch: MetadataBranch | None = None, *,
+    trunk: nn.Module, head: nn.Conv2d, gate: FeatureDistance, size: int, out: Path, branch: MetadataBranch | None = None, *,
     mirrored: bool = False,
 ) -> None:  # fmt: skip
     """Write the quantized trunk with head, gate and branch as a portable QDQ graph whose weights are stored in 8 bits.

@@ -20,15 +20,14 @@ from torch import Tensor
 from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, open_bundle, write_bundle
 from cxredge.bundle.bundle import check_output
-from cxredge.bundle.manifest import Gate as GateRecord
-from cxredge.bundle.manifest import PreprocessingRecord, Training
+from cxredge.bundle.manifest import Gate, PreprocessingRecord, Training
 from cxredge.compress.accuracy_control import Controlled
 from cxredge.compress.calibrate import platt
 from cxredge.compress.chain import run_chain
 from cxredge.compress.costs import Films, report_costs
 from cxredge.compress.export import Contract, Trunk, branch_for, export, fold_calibration, head_for, store_half
 from cxredge.compress.family import for_tensorrt, write_family
-from cxredge.compress.gate import features, fit_gate
+from cxredge.compress.feature_distance import features, fit_feature_distance
 from cxredge.compress.parent import open_parent
 from cxredge.compress.preactivation import standardized
 from cxredge.compress.recard import recard
@@ -91,14 +90,16 @@ def compress(
         fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "model.onnx"
         stored_full, stored_float = Path(scratch) / "model.fp32.onnx", Path(scratch) / "model.float.onnx"
         say("Fitting the gate on training films")
-        gate = fit_gate(features(network, planes[typical]), recipe.gate_components)
+        gate = fit_feature_distance(features(network, planes[typical]), recipe.gate_components)
         head, branch = head_for(network, carried), branch_for(network, carried)
         size, mirrored = parent.preprocessing.size, recipe.mirrored
         floats = [Path(scratch) / f"stage-{i}.onnx" for i in range(len(stages) - 1)] + [fp32]
         for stage, graph in zip(stages[:-1], floats, strict=False):
             net = stage.network
             # Only the logits of these are looked at, so a gate of few films will do.
-            its_gate = fit_gate(features(net, planes[typical[: 4 * recipe.gate_components]]), recipe.gate_components)
+            its_gate = fit_feature_distance(
+                features(net, planes[typical[: 4 * recipe.gate_components]]), recipe.gate_components
+            )
             its_branch = branch_for(net, carried)
             export(Contract(Trunk(net), head_for(net, carried), its_gate, its_branch, mirrored=mirrored), size, graph)
         export(Contract(Trunk(network), head, gate, branch, mirrored=mirrored), size, fp32)
@@ -182,7 +183,7 @@ def compress(
                 float_model="model.float.onnx" if recipe.steps else None,
                 files=hashes,
                 accuracy=accuracy,
-                gate=GateRecord(threshold=threshold, typical=typical_far, doubt=doubt, refused=refused),
+                gate=Gate(threshold=threshold, typical=typical_far, doubt=doubt, refused=refused),
                 population_ages=recipe.population_ages,
                 tolerance=tolerance(int8, images, built.logits.astype(np.float32)),
                 training=Training(

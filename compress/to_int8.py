@@ -13,7 +13,7 @@ from torch import nn
 from cxredge.compress.accuracy_control import Controlled, Trial, control
 from cxredge.compress.depthwise_padding import fill_lanes
 from cxredge.compress.export import Contract, Trunk, export
-from cxredge.compress.gate import Gate
+from cxredge.compress.feature_distance import FeatureDistance
 from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.preactivation import absorb_norms, is_preactivated
 from cxredge.compress.quantize import quantize, quantized_convolutions
@@ -37,7 +37,7 @@ class Quantizable:
     network: FilmNetwork
     head: nn.Conv2d
     branch: MetadataBranch | None
-    gate: Gate
+    gate: FeatureDistance
     size: int
     graph: Path
     full: Path

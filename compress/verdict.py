@@ -18,7 +18,7 @@ MOST_REFUSED = 0.05
 
 
 @dataclass(frozen=True)
-class Gate:
+class BuildGate:
     """What a candidate must hold against full precision of the very network that the bundle quantizes.
 
     A build only rounds: what pruning or distilling cost before it was decided when the bundle was compressed, and stands in
@@ -102,7 +102,7 @@ def drift(told: Labelled, full: Floats, logits: Floats) -> AurocDrift:
     return AurocDrift(films=len(told.labels), source=told.source, mean=mean, findings=findings)
 
 
-def outside(gate: Gate, agreed: Agreement, lost: AurocDrift | None, refused: float) -> str:
+def outside(gate: BuildGate, agreed: Agreement, lost: AurocDrift | None, refused: float) -> str:
     """Why a candidate is outside the gate, or "". refused: share of the reference films that it would turn away."""
     reasons = []
     if agreed.mean > gate.max_disagreement:

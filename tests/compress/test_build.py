@@ -14,7 +14,7 @@ from cxredge.bundle.built import NOT_MEASURED, Build
 from cxredge.bundle.bundle import write_bundle
 from cxredge.compress.build import OutsideGateError
 from cxredge.compress.candidates import KEPT, is_target
-from cxredge.compress.verdict import Gate
+from cxredge.compress.verdict import BuildGate
 from cxredge.devices import profile_names, read_profile, this_machine
 from cxredge.errors import DataError
 from cxredge.metrics import Interval
@@ -63,7 +63,7 @@ def test_every_profile_builds_a_bundle_that_opens_here(
 def test_with_labelled_films_the_drift_is_measured_on_the_test_split(
     source: Bundle, tmp_path: Path, build_for: BuildFor
 ) -> None:
-    loose = Gate(max_drift=1, max_flipped=1)
+    loose = BuildGate(max_drift=1, max_flipped=1)
     built = build_for(source, "jetson-nano", tmp_path / "built", data=[FILMS / "chestxray14"], gate=loose)
     by_precision = {row.precision: row for row in record_of(built).candidates}
     exact = by_precision["fp32"].drift
@@ -78,7 +78,7 @@ def test_with_labelled_films_the_drift_is_measured_on_the_test_split(
 
 
 def test_a_labels_table_of_ones_own_judges_too(source: Bundle, tmp_path: Path, build_for: BuildFor) -> None:
-    loose = Gate(max_drift=1, max_flipped=1)
+    loose = BuildGate(max_drift=1, max_flipped=1)
     built = build_for(source, "jetson-nano", tmp_path / "built", data=[EXAMPLES / "labels.csv"], gate=loose)
     found = record_of(built).candidates[0].drift
     assert found is not None
@@ -120,7 +120,7 @@ def test_where_rounding_is_outside_the_gate_the_bundle_still_opens_on_any_machin
 ) -> None:
     text = own_profile.read_text().replace('"openvino"', '"tensorrt"').replace('"unsigned"', '"signed-symmetric"')
     own_profile.write_text(text.replace('["int8"]', '["fp16", "int8"]'))
-    strict = Gate(max_disagreement=0.001)
+    strict = BuildGate(max_disagreement=0.001)
     built = build_for(source, str(own_profile), tmp_path / "built", gate=strict)
     assert set(built.manifest.runtimes) == {"tensorrt", "onnxruntime"}
     assert built.manifest.graph_for("onnxruntime").precision == "fp32"
@@ -164,7 +164,7 @@ def test_what_runs_another_graph_is_named_and_its_accuracy_is_not_the_portable_m
 
 def test_a_pruned_model_is_held_against_itself_before_rounding(tmp_path: Path, build_for: BuildFor) -> None:
     pruned = open_bundle("chestxray14-small")
-    built = build_for(pruned, "generic", tmp_path / "built", data=[FILMS / "chestxray14"], gate=Gate(max_drift=1))
+    built = build_for(pruned, "generic", tmp_path / "built", data=[FILMS / "chestxray14"], gate=BuildGate(max_drift=1))
     record = record_of(built)
     with np.load(pruned.reference) as stored:
         logits, rounded_from, parent = stored["logits"], stored["float"], stored["full"]

@@ -11,7 +11,7 @@ from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.built import NOT_MEASURED
 from cxredge.compress.build import OutsideGateError
 from cxredge.compress.tensorrt_check import take
-from cxredge.compress.verdict import Gate
+from cxredge.compress.verdict import BuildGate
 
 BuildFor = Callable[..., Bundle]
 
@@ -49,7 +49,7 @@ def test_a_bundle_for_a_jetson_is_legal_signed_reproducible_and_scans_here(
 
 def test_outside_the_gate_nothing_is_written(cli: Cli, source: Bundle, tmp_path: Path, build_for: BuildFor) -> None:
     with pytest.raises(OutsideGateError) as raised:
-        build_for(source, "generic", tmp_path / "built", gate=Gate(max_disagreement=0))
+        build_for(source, "generic", tmp_path / "built", gate=BuildGate(max_disagreement=0))
     record = raised.value.build
     assert all(row.verdict.startswith("outside the gate") for row in record.candidates)
     # Labels would not lift the limit that was broken.

@@ -14,7 +14,7 @@ from cxredge.compress.candidate_graphs import Graphs, widest_weight
 from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose, is_target
 from cxredge.compress.measure import Job, Measured, measure
 from cxredge.compress.tensorrt_check import take
-from cxredge.compress.verdict import Gate, outside
+from cxredge.compress.verdict import BuildGate, outside
 from cxredge.devices import read_profile, this_machine
 from cxredge.metrics import Interval
 
@@ -53,7 +53,7 @@ def test_an_engine_that_disagrees_with_onnx_runtime_is_not_kept(source: Bundle, 
     plan = (engine, "int8", Graphs(source, images, cache).make(engine, "int8", profile))
     table = Table([plan], profile, this_machine(), {}, films, source)
     honest = dict(zip(table.jobs, measure(table.jobs, images), strict=True))
-    gate = Gate(max_disagreement=1, max_flipped=1)
+    gate = BuildGate(max_disagreement=1, max_flipped=1)
     assert table.candidate(plan, honest, gate).verdict == ""
     own = table.own(plan)
     assert own is not None
@@ -118,7 +118,7 @@ def lost(mean: float, **findings: tuple[float, float]) -> AurocDrift:
 )
 def test_the_gate(drift: AurocDrift | None, agreement: float, refused: float, says: str) -> None:
     agreed = Agreement(films=10, mean=agreement, largest=0.5, flipped=0.0)
-    found = outside(Gate(), agreed, drift, refused)
+    found = outside(BuildGate(), agreed, drift, refused)
     assert found == (f"outside the gate: {says}" if says else "")
 
 

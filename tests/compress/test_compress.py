@@ -19,8 +19,8 @@ from untrained import patches, untrained
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.compress.calibrate import platt
 from cxredge.compress.export import Contract, Trunk, export, head_for
+from cxredge.compress.feature_distance import FeatureDistance, fit_feature_distance
 from cxredge.compress.fused import Fused, fused
-from cxredge.compress.gate import Gate, fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.recipe import read_recipe
 from cxredge.compress.run import compress
@@ -260,12 +260,12 @@ def _kernels(path: Path) -> list[NDArray[np.float16]]:
 
 
 @pytest.fixture(scope="module")
-def gate() -> Gate:
-    return fit_gate(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 8)
+def gate() -> FeatureDistance:
+    return fit_feature_distance(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 8)
 
 
 @pytest.fixture(scope="module")
-def graph(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
+def graph(gate: FeatureDistance, tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmNetwork, Path]:
     network = untrained(5)
     path = tmp_path_factory.mktemp("graph") / "fp32.onnx"
     export(Contract(Trunk(network), head_for(network, [1, 3]), gate), 64, path)
@@ -286,7 +286,7 @@ def test_the_graph_gives_the_networks_logits_for_the_findings_carried(graph: tup
 
 
 def test_a_mirrored_graph_gives_the_mean_of_a_film_and_its_mirror_image(
-    graph: tuple[FilmNetwork, Path], gate: Gate, tmp_path: Path
+    graph: tuple[FilmNetwork, Path], gate: FeatureDistance, tmp_path: Path
 ) -> None:
     network, path = graph
     (tmp_path / "int8").mkdir()

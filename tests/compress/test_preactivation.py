@@ -10,8 +10,8 @@ from house import FILMS
 from numpy.typing import NDArray
 
 from cxredge.compress.export import Contract, Trunk, export, head_for
+from cxredge.compress.feature_distance import FeatureDistance, fit_feature_distance
 from cxredge.compress.fused import Fused, fused
-from cxredge.compress.gate import Gate, fit_gate
 from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.preactivation import absorb_norms, standardized
 from cxredge.compress.quantize import quantize
@@ -49,12 +49,12 @@ def network(films: NDArray[np.uint8]) -> FilmNetwork:
 
 
 @pytest.fixture(scope="module")
-def gate() -> Gate:
-    return fit_gate(np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32), 8)
+def gate() -> FeatureDistance:
+    return fit_feature_distance(np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32), 8)
 
 
 def test_absorbed_norms_change_neither_logits_nor_distances(
-    network: FilmNetwork, gate: Gate, films: NDArray[np.uint8], tmp_path: Path
+    network: FilmNetwork, gate: FeatureDistance, films: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     absorbed = absorb_norms(network)
     assert sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in absorbed.modules()) == 1
@@ -67,7 +67,7 @@ def test_absorbed_norms_change_neither_logits_nor_distances(
 
 
 def test_every_convolution_but_stem_and_head_is_fused_and_concatenations_stay_integers(
-    network: FilmNetwork, gate: Gate, films: NDArray[np.uint8], tmp_path: Path
+    network: FilmNetwork, gate: FeatureDistance, films: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     absorbed = absorb_norms(network)
     plain, out = tmp_path / "plain.onnx", tmp_path / "int8" / "model.onnx"
@@ -84,7 +84,7 @@ def test_every_convolution_but_stem_and_head_is_fused_and_concatenations_stay_in
 
 
 def test_training_through_the_rounding_keeps_the_grid(
-    network: FilmNetwork, gate: Gate, films: NDArray[np.uint8], tmp_path: Path
+    network: FilmNetwork, gate: FeatureDistance, films: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     recipe = QuantizationAware(epochs=1, batch_size=6, calibration_films=8, learning_rate=1e-5)
     head = head_for(network, [0, 1, 2])

@@ -9,8 +9,8 @@ import torch
 from untrained import patches, untrained
 
 from cxredge.compress.export import Contract, Trunk, export, head_for
+from cxredge.compress.feature_distance import features, fit_feature_distance
 from cxredge.compress.fused import Fused, fused
-from cxredge.compress.gate import features, fit_gate
 from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.train.network import FilmNetwork
 
@@ -35,7 +35,7 @@ print(peak_rss_mb())
 @pytest.mark.parametrize(("kind", "in_float"), [("portable", 1), ("tensorrt", 4)])
 def test_calibration_takes_no_more_memory_for_more_films(kind: str, in_float: int, tmp_path: Path) -> None:
     network = untrained(3)
-    gate = fit_gate(features(network, patches(8)), 4)
+    gate = fit_feature_distance(features(network, patches(8)), 4)
     export(Contract(Trunk(network), head_for(network, [0, 1]), gate), 64, tmp_path / "fp32.onnx")
     peaks = []
     for films in (13, 73):
@@ -54,7 +54,7 @@ def test_calibration_takes_no_more_memory_for_more_films(kind: str, in_float: in
 def test_a_layer_in_float_is_named_though_its_module_is_called_conv2d(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, films = FilmNetwork("inception_v3", 2).eval(), patches(8).repeat(2, 2).repeat(2, 3)
-    gate = fit_gate(features(network, films), 4)
+    gate = fit_feature_distance(features(network, films), 4)
     export(Contract(Trunk(network), head_for(network, [0, 1]), gate), 128, tmp_path / "fp32.onnx")
     quantize(tmp_path / "fp32.onnx", tmp_path / "model.onnx", films, percentile=99.9, float_layers=[0])
     for engine in ("onnxruntime", "openvino"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxredge.bundle import open_bundle
 from cxredge.compress.export import head_for
-from cxredge.compress.gate import Gate, fit_gate
+from cxredge.compress.feature_distance import FeatureDistance, fit_feature_distance
 from cxredge.compress.quantize import quantized_convolutions
 from cxredge.compress.quantize_aware import export_int8, fold_batch_norms, train_quantized
 from cxredge.compress.recipe import QuantizationAware
@@ -46,8 +46,8 @@ def films() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def gate() -> Gate:
-    return fit_gate(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 8)
+def gate() -> FeatureDistance:
+    return fit_feature_distance(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 8)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_folding_changes_no_output(architecture: str, films: NDArray[np.uint8]) 
 
 
 def test_every_convolution_but_the_first_and_the_head_is_quantized_and_fused(
-    quantized: tuple[torch.nn.Module, torch.nn.Conv2d], gate: Gate, films: NDArray[np.uint8], tmp_path: Path
+    quantized: tuple[torch.nn.Module, torch.nn.Conv2d], gate: FeatureDistance, films: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     trunk, head = quantized
     out = tmp_path / "model.onnx"

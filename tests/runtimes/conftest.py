@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cxredge.bundle import Bundle
 from cxredge.compress.export import Contract, Trunk, export, head_for
-from cxredge.compress.gate import fit_gate
+from cxredge.compress.feature_distance import fit_feature_distance
 from cxredge.compress.symmetric import quantize_symmetric
 from cxredge.errors import FilmRefusedError
 from cxredge.imaging import Preprocessing, read_film
@@ -53,7 +53,7 @@ def float_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = FilmNetwork("mobilenet_v2", 3).eval()
     pooled = np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32)
     path = tmp_path_factory.mktemp("graphs") / "float.onnx"
-    export(Contract(Trunk(network), head_for(network, [0, 1, 2]), fit_gate(pooled, 4)), SIZE, path)
+    export(Contract(Trunk(network), head_for(network, [0, 1, 2]), fit_feature_distance(pooled, 4)), SIZE, path)
     assert not any(tensor.external_data for tensor in onnx.load(path).graph.initializer)
     return path
 

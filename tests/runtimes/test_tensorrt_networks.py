@@ -8,7 +8,7 @@ import torch
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from cxredge.compress.export import Contract, Trunk, export, head_for
-from cxredge.compress.gate import fit_gate
+from cxredge.compress.feature_distance import fit_feature_distance
 from cxredge.compress.symmetric import FLOAT_LAYERS, quantize_symmetric
 from cxredge.runtimes.tensorrt_build import check_graph
 from cxredge.train.network import FilmNetwork
@@ -28,7 +28,7 @@ def test_the_library_builds_it_and_warns_of_nothing(
     torch.manual_seed(0)
     network = FilmNetwork(architecture, 3).eval()
     pooled = np.random.default_rng(0).normal(size=(64, halfway)).astype(np.float32)
-    gate = fit_gate(pooled, 4)
+    gate = fit_feature_distance(pooled, 4)
     contract = Contract(Trunk(network), head_for(network, [0, 1, 2]), gate, mirrored=mirrored)
     export(contract, SIZE, tmp_path / "plain.onnx")
     quant_pre_process(str(tmp_path / "plain.onnx"), str(tmp_path / "folded.onnx"), skip_symbolic_shape=True)

@@ -13,7 +13,7 @@ from house import FILMS, Cli
 from safetensors.torch import load_file
 
 from cxredge.compress.export import Contract, Trunk, branch_for, export, fold_calibration, head_for
-from cxredge.compress.gate import Gate, fit_gate
+from cxredge.compress.feature_distance import FeatureDistance, fit_feature_distance
 from cxredge.errors import CxredgeError, DataError
 from cxredge.runtimes import Artifact, runtime
 from cxredge.train.branch import MetadataBranch, forget
@@ -68,8 +68,8 @@ def graph(network: FilmNetwork, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def gate() -> Gate:
-    return fit_gate(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 4)
+def gate() -> FeatureDistance:
+    return fit_feature_distance(np.random.default_rng(0).normal(size=(64, 96)).astype(np.float32), 4)
 
 
 def test_facts_are_encoded_with_a_state_for_unknown(told: torch.Tensor) -> None:

@@ -22,7 +22,7 @@ DEAD = 0.01
 
 
 @dataclass(frozen=True)
-class Gate:
+class FeatureDistance:
     """A distance: features, brought to mean 0 and deviation 1, along and across the components.
 
     mean, spread: float32 [C]; components: float32 [C, k], orthonormal columns; scales: float32 [k], deviation along each;
@@ -36,7 +36,7 @@ class Gate:
     residual: float
 
 
-def fit_gate(features: NDArray[np.float32], components: int) -> Gate:
+def fit_feature_distance(features: NDArray[np.float32], components: int) -> FeatureDistance:
     """Fit on pooled features of training films, float32 [N, C], N larger than the number of components.
 
     components: so many at most; fewer where the features, of a pruned network for instance, would leave too little across them.
@@ -55,7 +55,7 @@ def fit_gate(features: NDArray[np.float32], components: int) -> Gate:
     k = max(1, min(components, int((whole - values.cumsum() >= ACROSS * whole).sum())))
     scales = np.sqrt(values[:k])
     residual = max(whole - float((scales**2).sum()), ACROSS * whole)
-    return Gate(mean, spread, vectors[:, :k].astype(np.float32), scales.astype(np.float32), residual)
+    return FeatureDistance(mean, spread, vectors[:, :k].astype(np.float32), scales.astype(np.float32), residual)
 
 
 @torch.no_grad()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxredge.compress.gate import Gate, fit_gate
+from cxredge.compress.feature_distance import FeatureDistance, fit_feature_distance
 from cxredge.errors import DataError
 
 
-def distance(gate: Gate, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def distance(gate: FeatureDistance, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """In 32-bit floats, as the graph has it."""
     off = (x - gate.mean) / gate.spread
     along = off @ gate.components
@@ -22,7 +22,7 @@ def test_gate_distance_grows_away_from_the_training_films() -> None:
     # Forty features that move together in ten ways, and a little each for itself.
     together = rng.normal(size=(500, 10)) @ rng.normal(size=(10, 40))
     features = (together + 0.1 * rng.normal(size=(500, 40))).astype(np.float32)
-    gate = fit_gate(features, 10)
+    gate = fit_feature_distance(features, 10)
     usual = distance(gate, features)
     assert usual.mean() == pytest.approx(np.sqrt(2), rel=0.1)
     # Far in a way training films vary, and a little in a way they never do: both are seen.
@@ -36,7 +36,7 @@ def test_gate_distance_grows_away_from_the_training_films() -> None:
 @pytest.mark.parametrize(("channels", "dead"), [(32, 0), (24, 0), (40, 10), (1, 0)])
 def test_few_channels_leave_a_distance_that_is_no_rounding(channels: int, dead: int) -> None:
     rng = np.random.default_rng(0)
-    gate = fit_gate(_features(rng, 1500, channels, dead), 32)
+    gate = fit_feature_distance(_features(rng, 1500, channels, dead), 32)
     others = distance(gate, _features(rng, 200, channels, dead))
     assert np.isfinite(others).all()
     assert others.mean() == pytest.approx(np.sqrt(2 if channels > 1 else 1), rel=0.3)
@@ -53,4 +53,4 @@ def _features(rng: np.random.Generator, films: int, channels: int, dead: int) ->
 
 def test_a_network_that_tells_no_films_apart_has_no_distance() -> None:
     with pytest.raises(DataError, match="look the same"):
-        fit_gate(np.ones((20, 8), np.float32), 4)
+        fit_feature_distance(np.ones((20, 8), np.float32), 4)
