@@ -69,7 +69,7 @@ def run_chain(
         if read_json(run / "run.json") is None:
             say(f"{title}, in {run}")
             if isinstance(step, Prune):
-                _prune(stages[-1].network, parent, step, run)
+                _prune(stages[-1].network, parent, step, run, say)
             elif isinstance(step, Take):
                 _take(teachers[0], parent, step, run)
             else:
@@ -91,7 +91,7 @@ def run_chain(
     return stages
 
 
-def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None:
+def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path, say: Say) -> None:
     """Prune and leave a run, so that the next step, or `cxredge evaluate`, finds the network as it finds any other."""
     films = parent.films
     rows = parent.rows("train")
@@ -101,7 +101,7 @@ def _prune(network: FilmNetwork, parent: Parent, step: Prune, run: Path) -> None
     probes = _scanned(network, groups, parent.planes[chosen[: step.sensitivity]], step) if step.sensitivity else []
     cut = prune(
         network, groups, parent.preprocessing.size,
-        macs=step.macs, latency=step.latency, engine=step.engine, round_to=step.round_to, probes=probes,
+        macs=step.macs, latency=step.latency, engine=step.engine, round_to=step.round_to, probes=probes, say=say,
     )  # fmt: skip
     if probes:
         write(probes, run)
