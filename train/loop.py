@@ -22,6 +22,7 @@ from cxredge.train.checkpoint import Checkpoints, Progress
 from cxredge.train.films import augment, mixup
 from cxredge.train.losses import LabelLoss, teacher_total
 from cxredge.train.network import FilmNetwork
+from cxredge.train.precision import autocast
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.run_folder import Log
@@ -143,7 +144,7 @@ class Loop:
         beside = [labels[part].to(on.device) for part in cut]
         told = [columns[:, :findings] for columns in beside]
         metadata = [columns[:, findings:] if self.metadata is not None else None for columns in beside]
-        with torch.autocast(on.device.type, torch.bfloat16):
+        with autocast(on.device):
             seen = [[self._look(teacher, piece) for teacher in self.taught_by] for piece in images]
         taught = [[logits for logits, _ in of] for of in seen]
         # Every piece divides by the labels known in the whole batch: its mean is the same in however many pieces.
@@ -154,7 +155,7 @@ class Loop:
         for i, piece in enumerate(images):
             last = i == len(images) - 1
             with nullcontext() if last or on.count == 1 else cast(Any, phase.replica).no_sync():
-                with torch.autocast(on.device.type, torch.bfloat16):
+                with autocast(on.device):
                     made = phase.replica(piece, metadata[i])
                     logits, cams = made if recipe.cam_weight else (made, None)
                 loss = self.loss.total(logits.float(), told[i]) / known[0]

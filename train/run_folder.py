@@ -23,6 +23,7 @@ from cxredge.errors import DataError
 from cxredge.report.files import atomic_write, drop_unfinished
 from cxredge.train.checkpoint import LAST
 from cxredge.train.lock import LOCK, locked
+from cxredge.train.precision import in_words
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
@@ -144,7 +145,7 @@ def environment(on: Processes) -> dict[str, str | int]:
         "cuda": torch.version.cuda or "" if gpu else "",
         "processes": on.count,
         "threads": torch.get_num_threads(),
-        "precision": "bfloat16 autocast",
+        "precision": in_words(on.device),
     }
 
 

@@ -4,9 +4,10 @@
 
 The real loop is that of `cxredge train`: films from the mapped cache, augmentation, loss over the known labels, running average,
 progress bar, TensorBoard. The bare loop trains the same network with the same optimiser on one batch of random films
-that never changes: no more than forward, backward and step, in bfloat16 autocast and channels_last. Ratios are taken within a
-round, whose two halves follow each other and change places from round to round; processor times stand beside them, since other
-work on the machine moves those less.
+that never changes: no more than forward, backward and step, in the arithmetic that `train` chooses for the machine and in
+channels_last. Ratios are taken within a round, whose two halves follow each other and change places from round to round; processor
+times stand beside them, since other work on the machine moves those less. One step a round in the arithmetic that was not chosen
+tells whether the choice was right.
 """
 
 import json
@@ -38,6 +39,7 @@ from cxredge.train.loop import Loop, phase_of
 from cxredge.train.losses import label_loss
 from cxredge.train.network import FilmNetwork
 from cxredge.train.planes import cached_planes
+from cxredge.train.precision import autocast, computes_in_bfloat16, in_words
 from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe, read_recipe
 from cxredge.train.run_folder import Log
@@ -88,8 +90,9 @@ def real_loop(recipe: Recipe, films: Films, cache: Path, run: Path, log: Log, st
     return train
 
 
-def bare_loop(recipe: Recipe, findings: int, steps: int) -> Callable[[], int]:
-    """A function that trains `steps` times on the same random batch and returns how many films that were."""
+def bare_loop(recipe: Recipe, findings: int, steps: int, *, bfloat16: bool | None = None) -> Callable[[], int]:
+    """A function that trains `steps` times on the same random batch and returns how many films that were. bfloat16: see
+    `precision.autocast`."""
     device = _device()
     network = _network(recipe.architecture, findings, device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -100,7 +103,7 @@ def bare_loop(recipe: Recipe, findings: int, steps: int) -> Callable[[], int]:
     def train() -> int:
         for _ in range(steps):
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device, bfloat16=bfloat16):
                 logits = network(image)
             F.binary_cross_entropy_with_logits(logits.float(), labels).backward()
             optimiser.step()
@@ -138,6 +141,7 @@ def main(
         "python": platform.python_version(),
         "machine": this_machine().text,
         "device": str(_device()),
+        "arithmetic": in_words(_device()),
         "threads": torch.get_num_threads(),
         "aim": AIM,
     }
@@ -151,10 +155,14 @@ def main(
             loops = {
                 "real": real_loop(settings, films, cache, Path(scratch), log, steps),
                 "bare": bare_loop(settings, len(films.findings), steps),
+                # One step, since it may take very long.
+                "other arithmetic": bare_loop(
+                    settings, len(films.findings), 1, bfloat16=not computes_in_bfloat16(_device())
+                ),
             }
             for train in loops.values():  # the first steps choose kernels and take memory
                 train()
-            halves: dict[str, list[Half]] = {"real": [], "bare": []}
+            halves: dict[str, list[Half]] = {name: [] for name in loops}
             for number in range(rounds):
                 for name in halves if number % 2 == 0 else reversed(halves):
                     halves[name].append(measured(loops[name]))
@@ -169,6 +177,7 @@ def _summary(halves: dict[str, list[Half]], recipe: Recipe) -> dict[str, object]
     real, bare = halves["real"], halves["bare"]
     wall = [a.films_per_second / b.films_per_second for a, b in zip(real, bare, strict=True)]
     work = [(b.processor_seconds / b.films) / (a.processor_seconds / a.films) for a, b in zip(real, bare, strict=True)]
+    other = statistics.median(half.films_per_second for half in halves["other arithmetic"])
     return {
         "batch_size": recipe.batch_size,
         "size": recipe.size,
@@ -177,6 +186,7 @@ def _summary(halves: dict[str, list[Half]], recipe: Recipe) -> dict[str, object]
         },
         "share_by_the_clock": round(statistics.median(wall), 3),
         "share_of_computing": round(statistics.median(work), 3),
+        "times_the_other_arithmetic": round(statistics.median(half.films_per_second for half in bare) / other, 2),
         "rounds": [round(share, 3) for share in wall],
         "samples": {name: [asdict(half) for half in some] for name, some in halves.items()},
     }
