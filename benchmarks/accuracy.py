@@ -50,7 +50,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A model on an engine. mean_auroc and drift over the findings with both kinds of film, bootstrapped by patient.
+    """A model on an engine. mean_auroc and drift over the findings with both kinds of film, bootstrapped by patient. Of a finding
+    that several data sets label AUROC is the mean within each: between them a network can tell the hospital.
 
     graph: precision of the graph that the bundle holds for this engine alone; empty for the portable model.
     """
@@ -133,17 +134,19 @@ def _judge(
     against = against if shared.any() else None
     readable = ~np.isnan(told).all(1) & (~np.isnan(against).all(1) if against is not None else True)
     read = np.flatnonzero(readable & ~np.isnan(labels).all(1))
-    labels, told, patients = labels[read], told[read], films.patients[read]
+    labels, told, patients, sources = labels[read], told[read], films.patients[read], films.sources[read]
     base = against[read] if against is not None else None
     thresholds = None
     if subject.thresholds is not None:
         thresholds = _columns(np.array([subject.thresholds]), subject, films)[0]
-    columns = measurable(labels)
+    columns = measurable(labels, sources=sources)
     if not columns:
-        raise TooFewFilmsError("no finding has both films with it and films without it: AUROC needs both")
+        raise TooFewFilmsError(
+            "no finding has both films with it and films without it in one data set: AUROC needs both"
+        )
     findings = [
         _finding(films.findings[c], labels[:, c], told[:, c], base[:, c] if base is not None and shared[c] else None,
-                 None if thresholds is None else float(thresholds[c]), patients, samples)
+                 None if thresholds is None else float(thresholds[c]), patients, sources, samples)
         for c in columns
     ]  # fmt: skip
     paired = [c for c in columns if shared[c]]
@@ -154,16 +157,16 @@ def _judge(
         graph=subject.on(runtime).graph,
         films=len(labels),
         patients=len(set(patients)),
-        mean_auroc=mean_auroc(labels, told, patients, samples=samples),
+        mean_auroc=mean_auroc(labels, told, patients, sources=sources, samples=samples),
         drift=None if base is None or not paired else mean_auroc_interval(
-            labels[:, paired], told[:, paired], patients, baseline=base[:, paired], samples=samples
+            labels[:, paired], told[:, paired], patients, baseline=base[:, paired], sources=sources, samples=samples
         ),
         flips=float(np.mean(flips)) if flips else None,
         calibration_error=float(np.mean([one.calibration_error for one in findings])),
         findings=findings,
         subgroups=subgroups(
             films.findings, labels, told, patients, read_facts(data, films.take(read)),
-            None if thresholds is None else list(thresholds), samples=samples,
+            None if thresholds is None else list(thresholds), samples=samples, sources=sources,
         ),
         agreement=None if same is None else _agreement(scores, same, subject),
     )  # fmt: skip
@@ -171,20 +174,20 @@ def _judge(
 
 def _finding(
     name: str, labels: Floats, told: Floats, base: Floats | None, threshold: float | None, patients: NDArray[np.str_],
-    samples: int,
+    sources: NDArray[np.str_], samples: int,
 ) -> FindingDrift:  # fmt: skip
     known = ~np.isnan(labels)
     drift = bootstrap = flips = None
     if base is not None:
-        drift = auroc_drift(labels, base, told, patients)
+        drift = auroc_drift(labels, base, told, patients, sources)
         # Another road to the same interval, so that the two can be held against each other.
         bootstrap = mean_auroc_interval(
-            labels[:, None], told[:, None], patients, baseline=base[:, None], samples=samples
+            labels[:, None], told[:, None], patients, baseline=base[:, None], sources=sources, samples=samples
         )
         if threshold is not None and not np.isnan(threshold):
             flips = float(((told >= threshold) != (base >= threshold)).mean())
     return FindingDrift(
-        name, int(known.sum()), int((labels == 1).sum()), auroc_interval(labels, told, patients), drift, bootstrap,
+        name, int(known.sum()), int((labels == 1).sum()), auroc_interval(labels, told, patients, sources), drift, bootstrap,
         calibration_error(labels[known] > 0.5, told[known]), flips,
     )  # fmt: skip
 

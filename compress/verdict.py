@@ -10,6 +10,7 @@ from cxredge.bundle.built import Agreement, AurocDrift
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import DataError
 from cxredge.metrics import auroc_drift, mean_auroc_interval
+from cxredge.train.judge import measurable
 from cxredge.train.sources import Films
 
 Floats = NDArray[np.float64]
@@ -55,13 +56,15 @@ class BuildGate:
 class Labelled:
     """Labelled test films, those findings of the model that they label.
 
-    columns: of the model's outputs. labels: float64 [N, len(columns)] in {0, 1, nan}. source: what a report calls them.
+    columns: of the model's outputs. labels: float64 [N, len(columns)] in {0, 1, nan}. sources: [N], the data set of each film.
+    source: what a report calls them.
     """
 
     columns: tuple[int, ...]
     names: tuple[str, ...]
     labels: Floats
     patients: NDArray[np.str_]
+    sources: NDArray[np.str_]
     source: str
 
 
@@ -70,16 +73,16 @@ def labelled(films: Films, findings: Sequence[str], source: str) -> Labelled:
     told = []
     for column, name in enumerate(findings):
         if name in films.findings:
-            values = films.labels[:, films.findings.index(name)]
-            if 0 < np.nansum(values) < np.isfinite(values).sum():
-                told.append((column, name, values.astype(np.float64)))
+            values = films.labels[:, films.findings.index(name)].astype(np.float64)
+            if measurable(values[:, None], sources=films.sources):
+                told.append((column, name, values))
     if not told:
         raise DataError(
             f"{source}: its test films do not label any of the model's findings ({', '.join(findings)}) with both kinds of film;"
             " give the data set that the model was made for, or leave --data out"
         )
     columns, names, values_of = zip(*told, strict=True)
-    return Labelled(columns, names, np.stack(values_of, axis=1), films.patients, source)
+    return Labelled(columns, names, np.stack(values_of, axis=1), films.patients, films.sources, source)
 
 
 def agreement(full: Floats, logits: Floats, manifest: Manifest) -> Agreement:
@@ -92,13 +95,15 @@ def agreement(full: Floats, logits: Floats, manifest: Manifest) -> Agreement:
 
 
 def drift(told: Labelled, full: Floats, logits: Floats) -> AurocDrift:
-    """Paired AUROC drift. full, logits: [N, L], of the labelled films."""
+    """Paired AUROC drift, within each data set. full, logits: [N, L], of the labelled films."""
     columns = list(told.columns)
     findings = {
-        name: auroc_drift(told.labels[:, i], full[:, column], logits[:, column], told.patients)
+        name: auroc_drift(told.labels[:, i], full[:, column], logits[:, column], told.patients, told.sources)
         for i, (name, column) in enumerate(zip(told.names, told.columns, strict=True))
     }
-    mean = mean_auroc_interval(told.labels, logits[:, columns], told.patients, baseline=full[:, columns])
+    mean = mean_auroc_interval(
+        told.labels, logits[:, columns], told.patients, baseline=full[:, columns], sources=told.sources
+    )
     return AurocDrift(films=len(told.labels), source=told.source, mean=mean, findings=findings)
 
 

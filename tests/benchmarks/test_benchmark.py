@@ -60,6 +60,28 @@ def test_the_areas_are_those_of_evaluate(measured: tuple[Report, Samples], table
     assert [one.auroc for one in small.findings] == [one.auroc for one in found.findings]
 
 
+def test_a_finding_of_several_data_sets_is_ranked_within_each(table: Path, parent: Path, tmp_path: Path) -> None:
+    with table.open(newline="") as lines:
+        header, *rows = list(csv.reader(lines))
+    data = [tmp_path / "north.csv", tmp_path / "south.csv"]
+    for path, own in zip(data, (rows[:12], rows[12:]), strict=True):
+        with path.open("w", newline="") as out:
+            csv.writer(out).writerows([header, *([str(table.parent / row[0]), *row[1:]] for row in own)])
+    models = [open_subject("chestxray14"), open_subject(str(parent), like="chestxray14")]
+    small, full = judge_all(models, [["onnxruntime"]] * 2, data, reference=1, samples=20, say=lambda _: None)
+    for model, found in zip(models, (small, full), strict=True):
+        same, _ = evaluate(model, data, samples=20, examples=0)
+        assert [one.auroc for one in found.findings] == [one.auroc for one in same.findings]
+        assert found.mean_auroc == same.mean_auroc
+    pooled = judge_all(models[:1], [["onnxruntime"]], [table], reference=None, samples=20, say=lambda _: None)[0]
+    assert pooled.mean_auroc != small.mean_auroc
+    for one, base in zip(small.findings, full.findings, strict=True):
+        assert one.drift is not None
+        assert one.drift.value == pytest.approx(one.auroc.value - base.auroc.value, abs=1e-12)
+    assert small.drift is not None
+    assert small.drift.value == pytest.approx(small.mean_auroc.value - full.mean_auroc.value, abs=1e-12)
+
+
 def test_a_model_against_itself_drifts_by_nothing_and_flips_nothing(table: Path) -> None:
     one = open_subject("chestxray14")
     _, again = judge_all(

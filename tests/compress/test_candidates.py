@@ -14,9 +14,11 @@ from cxredge.compress.candidate_graphs import Graphs, widest_weight
 from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose, is_target
 from cxredge.compress.measure import Job, Measured, measure
 from cxredge.compress.tensorrt_check import take
-from cxredge.compress.verdict import BuildGate, outside
+from cxredge.compress.verdict import BuildGate, drift, labelled, outside
 from cxredge.devices import read_profile, this_machine
+from cxredge.errors import DataError
 from cxredge.metrics import Interval
+from cxredge.train.sources import Films as TrainFilms
 
 
 def test_what_tensorrt_refuses_is_why_its_graphs_are_made_anew(source: Bundle, cache: Path) -> None:
@@ -98,6 +100,24 @@ def row(name: str, milliseconds: float | None, verdict: str = "") -> Candidate:
 )
 def test_the_fastest_inside_the_gate_is_kept(rows: list[Candidate], verdicts: list[str]) -> None:
     assert [chosen.verdict for chosen in choose(rows)] == verdicts
+
+
+def test_drift_of_several_data_sets_is_that_within_each() -> None:
+    """Rounding that moves one hospital's logits as a whole changes no ranking within it, and so costs nothing."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(80) < 0.4).astype(np.float32)
+    sources = np.repeat(["north", "south"], 40)
+    numbers = np.arange(80).astype(str)
+    files = tuple(Path(f"{number}.png") for number in numbers)
+    films = TrainFilms(files, numbers, sources, np.repeat("test", 80), ("a",), labels[:, None])
+    told = labelled(films, ["a"], "both test")
+    full = (labels + rng.normal(size=80))[:, None].astype(np.float64)
+    moved = full + np.where(sources == "south", 2.0, 0.0)[:, None]
+    assert drift(told, full, moved).mean == Interval(0, 0, 0)
+    together = replace(told, sources=np.repeat("one", 80))
+    assert abs(drift(together, full, moved).mean.value) > 0.01
+    with pytest.raises(DataError, match="both kinds of film"):
+        labelled(replace(films, labels=(sources == "north")[:, None].astype(np.float32)), ["a"], "both test")
 
 
 def lost(mean: float, **findings: tuple[float, float]) -> AurocDrift:
