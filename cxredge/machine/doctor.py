@@ -14,7 +14,7 @@ from pathlib import Path
 import cxredge
 from cxredge.bundle import Bundle
 from cxredge.bundle.selftest import self_test
-from cxredge.devices import Machine, Profile, power_mode, profile_of, read_profile, temperatures, this_machine
+from cxredge.devices import Machine, Match, Profile, power_mode, profile_of, read_profile, temperatures, this_machine
 from cxredge.errors import CxredgeError
 from cxredge.folders import cache_folder
 from cxredge.imaging.selfcheck import check_decoders
@@ -54,7 +54,7 @@ def examine(bundle: Bundle, output: Path) -> list[Check]:
     return [
         *_decoders(),
         *engines,
-        *_device(machine, match.profile, match.why),
+        *_device(machine, match, bundle.manifest.target),
         *_disk(output),
         clock(time.time(), newest_file()),
         memory(machine.memory_mb, available_mb(), budgeted(bundle, engines)),
@@ -110,8 +110,16 @@ def _engine(bundle: Bundle, name: str, *, needed: bool) -> Check:
     )
 
 
-def _device(machine: Machine, profile: Profile, why: str) -> Iterator[Check]:
-    yield Check("device", "profile", State.NOTE, f"{profile.name} ({profile.title}): {why}")
+def _device(machine: Machine, match: Match, target: str) -> Iterator[Check]:
+    """target: the profile that the model was built for."""
+    profile = match.profile
+    # What was measured for one kind of machine need not be the fastest on another.
+    faster = (
+        f"; the model was built for {target}: `cxredge build --target {profile.name}` keeps what is fastest here"
+        if match.exact and target != profile.name
+        else ""
+    )
+    yield Check("device", "profile", State.NOTE, f"{profile.name} ({profile.title}): {match.why}{faster}")
     yield Check(
         "device", "processor", State.NOTE, f"{machine.processor}, {machine.cores} cores, {machine.architecture}"
     )

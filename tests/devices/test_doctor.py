@@ -11,7 +11,7 @@ import pytest
 from house import Cli
 
 from cxredge.bundle import Bundle
-from cxredge.devices import read_profile, this_machine
+from cxredge.devices import profile_of, read_profile, this_machine
 from cxredge.imaging import selfcheck, unlocked
 from cxredge.imaging.selfcheck import LOSSLESS, LOSSY, PICTURES, check_decoders
 from cxredge.machine import doctor
@@ -29,6 +29,9 @@ def test_this_machine_is_fit_and_the_page_says_why(cli: Cli, bundle: Bundle) -> 
     assert {area for area, _ in checks} == {"decoders", "engines", "device", "disk", "clock", "memory"}
     assert sum(area == "decoders" for area, _ in checks) == len(LOSSLESS) + len(LOSSY) + len(PICTURES)
     assert "self-test passed on 32 films" in checks["engines", "onnxruntime"]["detail"]
+    match, told = profile_of(this_machine()), checks["device", "profile"]["detail"]
+    may_gain = match.exact and match.profile.name != bundle.manifest.target
+    assert (f"cxredge build --target {match.profile.name}" in told) == may_gain
     page = cli("doctor")
     assert page.returncode == 0
     assert f"Fit to read films with {bundle.manifest.name}." in page.stdout
