@@ -40,6 +40,8 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         # A cache of its own: the first scan runs the self-test, the others find that it passed.
         os.environ["XDG_CACHE_HOME"] = scratch
+        # pip compiles what it installs; a developer's shell may forbid Python to keep that for an editable installation.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         for number in range(rounds + 1):
             out = f"{scratch}/out{number}"
             scans.append(run([sys.executable, "-m", "cxredge", "scan", str(film), "--output", out]))

@@ -17,7 +17,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     measured, benchmarks/results/training-throughput-avx2.json). GPUs before Ampere imitate it too.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return True
     able = torch.cpu.get_capabilities()
