@@ -32,6 +32,11 @@ class Machine:
     nvidia: str = ""
 
     @property
+    def multiplies_bytes(self) -> bool:
+        """Whether the processor has instructions for sums of 8-bit products, without which INT8 need not be faster than floats."""
+        return bool({"avx_vnni", "avx512_vnni", "asimddp"} & set(self.extensions))
+
+    @property
     def text(self) -> dict[str, str]:
         """For a report."""
         memory = f"{self.memory_mb / 1000:.1f} GB" if self.memory_mb else "unknown"

@@ -11,15 +11,11 @@ from house import FILMS
 
 from cxredge.benchmarks.reference import Reference, as_toml, measured, read_reference
 from cxredge.bundle import shipped_names
+from cxredge.compress.speedup import WITHOUT_BYTE_PRODUCTS
 from cxredge.devices import this_machine
 
 SMALL = [FILMS / "chestxray14", FILMS / "chest_xray"]
 ANEW = "if the model was replaced on purpose, write benchmarks/reference.toml anew (see the top of this test)"
-
-
-# How much longer INT8 takes beside full precision where 8-bit products have no instruction of their own: measured, see
-# benchmarks/results/build-x86-avx2.json; unfused it takes five times as long there too.
-WITHOUT_VNNI = 2.5
 
 
 @pytest.fixture(scope="module", params=shipped_names())
@@ -55,12 +51,7 @@ def test_time_against_the_parent_has_not_grown(pair: tuple[Reference, Reference]
     kept, now = pair
     assert np.isfinite(kept.time_ratio), "a shipped model carries its full-precision parent"
     # Unfused INT8 costs five times as much, which is what this is for; a busy machine moves a ratio by a third.
-    assert now.time_ratio < 1.6 * kept.time_ratio * (1 if _multiplies_bytes() else WITHOUT_VNNI)
-
-
-def _multiplies_bytes() -> bool:
-    """Whether the processor has instructions for sums of 8-bit products; the kept ratios are from one that has."""
-    return bool({"avx512_vnni", "avx_vnni", "asimddp"} & set(this_machine().extensions))
+    assert now.time_ratio < 1.6 * kept.time_ratio * (1 if this_machine().multiplies_bytes else WITHOUT_BYTE_PRODUCTS)
 
 
 def test_the_file_is_read_as_it_was_written() -> None:
