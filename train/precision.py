@@ -13,8 +13,8 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster there than floats.
 
     oneDNN has bfloat16 kernels for x86 with AVX-512 (BW, DQ, VL) and for Arm with the BF16 extension. Elsewhere it falls back to
-    plain loops: with AVX2 alone (a first-generation EPYC) a network then trains at a seventh to a ninth of its speed in floats (
-    measured, benchmarks/results/training-throughput-avx2.json). GPUs before Ampere imitate it too.
+    plain loops: on a first-generation EPYC (AVX2 alone) networks then train at a seventh to a ninth of their speed in floats,
+    see benchmarks/results/training-throughput-avx2.json. GPUs before Ampere imitate it too.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
