@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cxredge.bundle.record import Ages
 from cxredge.compress.steps import Step
 from cxredge.errors import RecipeError
 
@@ -96,7 +97,7 @@ class Recipe(BaseModel):
     reference_films: Annotated[int, Field(ge=8)] = 32
     intended_use: str
     population: str
-    population_ages: tuple[float, float] | None = None
+    population_ages: Ages | None = None
     licence: str
     history: str = ""
     sources: dict[str, str]
@@ -107,13 +108,6 @@ class Recipe(BaseModel):
         if any(step.do == "take" for step in steps[1:]):
             raise ValueError("only the first step can be `take`: it brings a network of its own")
         return steps
-
-    @field_validator("population_ages")
-    @classmethod
-    def _youngest_first(cls, ages: tuple[float, float] | None) -> tuple[float, float] | None:
-        if ages is not None and ages[0] > ages[1]:
-            raise ValueError("the youngest age comes first")
-        return ages
 
 
 def read_recipe(name: str) -> Recipe:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cxredge.bundle.built import Build
 from cxredge.bundle.evaluated import Calibration, Failures, Step, Subgroups
-from cxredge.bundle.record import Precision, Record
+from cxredge.bundle.record import Ages, Precision, Record
 from cxredge.errors import BundlePathError, BundleSchemaError, BundleTooNewError
 from cxredge.metrics import Interval, OperatingPoint
 
@@ -144,8 +144,8 @@ class Manifest(Record):
     files: dict[str, Sha256]
     accuracy: Accuracy
     gate: Gate | None
-    # Youngest and oldest age in whole years that the model is for; None for any. Films of others get no score.
-    population_ages: tuple[float, float] | None = None
+    # That the model is for; None for any. Films of patients of other ages get no score.
+    population_ages: Ages | None = None
     tolerance: Tolerance
     training: Training
     software: dict[str, str]

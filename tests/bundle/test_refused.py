@@ -64,6 +64,10 @@ FOLDERS: dict[str, tuple[Tamper, str]] = {
         "findings.0.balanced.threshold: Input should be a finite",
     ),
     "a tolerance that is no number": (with_a_tolerance_of_nan, "tolerance.mean: Input should be a finite"),
+    "ages the wrong way round": (
+        lambda f: rewrite(f, lambda said: said.update(population_ages=[5, 1])),
+        "population_ages: Value error, the youngest age comes first",
+    ),
     "a manifest nested too deep": (nested_too_deep, "manifest.json is not JSON"),
     "external data": (external_data, "model.onnx takes the data of 1 tensor(s) from outside itself"),
 }
