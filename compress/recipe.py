@@ -64,7 +64,7 @@ class Recipe(BaseModel):
     quantization_aware: train through the rounding; without it the network is only rounded, by the three above.
     accuracy_control: leave further convolutions in float, those that measurement picks; without it, none.
     speedup: engine -> how many times as fast as full precision INT8 has to be, measured on this machine; where it is not, nothing
-    is written. Less is asked of a processor without instructions for 8-bit products, see `speedup`.
+    is written. A processor without instructions for 8-bit products is not judged by time, see `speedup`.
     mirrored: the bundle's graphs read each film and its mirror image and give the mean: twice the work, steadier logits.
     export: beside the portable graphs, for which engines the network is written and checked (see `family`).
     gate_films: per data set, the training films that say what a chest film looks like. gate_components: of their features, at

@@ -11,10 +11,12 @@ from house import FILMS
 
 from cxredge.benchmarks.reference import Reference, as_toml, measured, read_reference
 from cxredge.bundle import shipped_names
-from cxredge.compress.speedup import WITHOUT_BYTE_PRODUCTS
 from cxredge.devices import this_machine
 
 SMALL = [FILMS / "chestxray14", FILMS / "chest_xray"]
+# The kept ratios are from a processor with instructions for 8-bit products. Without them INT8 takes 2.3 to 2.6 times as long beside
+# full precision (benchmarks/results/against-torch-avx2.json), and unfused it takes five times as long there too.
+WITHOUT_BYTE_PRODUCTS = 2.6
 ANEW = "if the model was replaced on purpose, write benchmarks/reference.toml anew (see the top of this test)"
 
 

@@ -91,11 +91,11 @@ def test_a_promise_is_measured_and_a_broken_one_names_what_kept_floats(
     found = check_promise({"onnxruntime": 0.5, "openvino": 0.5}, full, int8, films)
     assert set(found) == {"onnxruntime", "openvino"}
     assert all(times > 0.5 for times in found.values())
-    # More than INT8 brings here, and less than what it brings more where bytes are multiplied.
-    promise, here = 1.6 * found["onnxruntime"], this_machine()
+    here = this_machine()
     able, old = (replace(here, extensions=flags) for flags in (("avx2", "avx512_vnni"), ("avx2",)))
-    with pytest.raises(SlowerThanPromisedError, match=r"\(`speedup`\); 52 of 53 convolutions .*in floats: head"):
-        check_promise({"onnxruntime": promise}, full, int8, films, able)
-    assert check_promise({"onnxruntime": promise}, full, int8, films, old)["onnxruntime"] < promise
-    with pytest.raises(SlowerThanPromisedError, match=r"1000 \(`speedup`\), 3.8e\+02 on this processor, which has no"):
-        check_promise({"onnxruntime": 1000}, full, int8, films, old)
+    with pytest.raises(SlowerThanPromisedError, match=r"promises 1000 .*52 of 53 convolutions .*in floats: head"):
+        check_promise({"onnxruntime": 1000}, full, int8, films, able)
+    # Without instructions for it, what counts is that the graph computes in 8 bits.
+    assert set(check_promise({"onnxruntime": 1000}, full, int8, films, old)) == {"onnxruntime"}
+    with pytest.raises(SlowerThanPromisedError, match=r"; 0 of 53 convolutions .* not judged by time"):
+        check_promise({"onnxruntime": 0.1}, full, full, films, old)

@@ -165,6 +165,8 @@ def _kill_while_it_measures(cli: Cli, *words: str | Path) -> None:
 def _refuses_before_it_trains(folder: Path) -> None:
     """What cannot be compressed is refused at once, and nothing is written."""
     elsewhere = RECIPE.replace('"kermany"', '"chestxray14"').replace('["Paediatric_Pneumonia"]', "[]")
+    # Broken on every processor: not as fast as promised, and nothing computes in 8 bits.
+    slow = RECIPE.replace("export = []", "export = []\nfloat_layers = 52") + "[speedup]\nonnxruntime = 1000\n"
     cases = [
         ("run", DATA[1:], RECIPE, "was trained on findings"),
         ("run", DATA, RECIPE.replace('source = "kermany"', 'source = "padchest"'), "no train films in the data given"),
@@ -172,7 +174,7 @@ def _refuses_before_it_trains(folder: Path) -> None:
         ("run-bundle", DATA, elsewhere, "run-bundle knows nothing of Atelectasis"),
         ("run", DATA, RECIPE.replace("Paed", "Pead"), "Peadiatric_Pneumonia urgent, which is none of the findings"),
         ("run", DATA, RECIPE.replace("nents = 4", "nents = 64"), "films for the 64 components of the gate"),
-        ("run", DATA, RECIPE + "[speedup]\nonnxruntime = 1000\n", "times as fast as .* here, the recipe promises 1000"),
+        ("run", DATA, slow, "times as fast as .* here, the recipe promises 1000"),
     ]
     for which, data, recipe, says in cases:
         (folder / "refused.toml").write_text(recipe)
