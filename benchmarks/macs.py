@@ -1,5 +1,6 @@
 """Multiply-accumulates of one film through a network: its size as work, whatever machine does it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +30,14 @@ def _of_node(node: Any, shapes: dict[str, list[int]]) -> int:
     """Every output element costs one weight column: a kernel for a convolution, the shared axis for a product."""
     if node.op_type in {"Conv", "QLinearConv"}:
         weight = shapes[node.input[1 if node.op_type == "Conv" else 3]]
-        return _product(shapes[node.output[0]]) * _product(weight[1:])
+        return math.prod(shapes[node.output[0]]) * math.prod(weight[1:])
     if node.op_type in {"MatMul", "Gemm"}:
-        return _product(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     return 0
 
 
 def _of_run(run: Path, size: int) -> int:
-    import torch
-
+    from cxredge.train.macs import macs_of
     from cxredge.train.network import load_network
 
-    network, _ = load_network(run)
-    counted = 0
-
-    def count(layer: Any, _: Any, output: Any) -> None:
-        nonlocal counted
-        counted += output.numel() * _product(list(layer.weight.shape[1:]))
-
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.inference_mode():
-        network(torch.zeros(1, 1, size, size, dtype=torch.uint8))
-    return counted
-
-
-def _product(numbers: list[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
+    return macs_of(load_network(run)[0], size)

@@ -7,11 +7,10 @@ take them, and everything that is added to them or normalises them on the way.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from cxredge.train.network import FilmNetwork
 
@@ -63,27 +62,6 @@ def without(network: FilmNetwork, size: int, groups: Sequence[Group], leaving: M
             prune_out = graph.get_pruner_of_module(layer).prune_out_channels
             graph.get_pruning_group(layer, prune_out, sorted(group.order[:number].tolist())).prune()
     return kept.eval()
-
-
-@torch.inference_mode()
-def count(network: FilmNetwork, size: int) -> tuple[int, int]:
-    """Multiplications for one film of `size` pixels, those of convolutions and matrix products as `cxredge benchmark` counts them,
-    and parameters. network: in evaluation mode."""
-    macs = 0
-
-    def add(layer: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal macs
-        # Each element of the output costs one kernel.
-        macs += output.numel() * cast(Tensor, layer.weight)[0].numel()
-
-    hooks = [
-        layer.register_forward_hook(add) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
-    # As the exported graph has it: the head on every place of the maps.
-    network.head(network.maps(torch.zeros(1, 1, size, size, dtype=torch.uint8)))
-    for hook in hooks:
-        hook.remove()
-    return macs, sum(parameter.numel() for parameter in network.parameters())
 
 
 def _graph(network: FilmNetwork, size: int) -> Any:

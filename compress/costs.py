@@ -13,7 +13,6 @@ from torch import nn
 
 from cxredge.bundle.evaluated import Step
 from cxredge.compress.chain import Stage
-from cxredge.compress.channels import count
 from cxredge.compress.export import head_for
 from cxredge.compress.family import Member
 from cxredge.compress.fused import fused
@@ -25,6 +24,7 @@ from cxredge.errors import CxredgeError
 from cxredge.imaging import Preprocessing
 from cxredge.metrics import Floats, youden_point
 from cxredge.runtimes import runtime
+from cxredge.train.macs import macs_of
 
 # Films that go through the simulation of rounding in torch too.
 SIMULATED = 200
@@ -73,7 +73,8 @@ def report_costs(
         network = copy.deepcopy(stage.network)
         # As the graphs have it: for the findings carried and no others.
         network.head = head_for(stage.network, list(range(len(names))))
-        macs, parameters = count(network, size)
+        macs = macs_of(network, size)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
         last = number == len(graphs) - 1
         left = "as taken from the bundle" if stage.name == "take" else stage.name
         step = left if number < len(stages) else "INT8" if last else "INT8, rounded only"

@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cxredge.compress.channels import Group, Importance, channel_groups, count, without
+from cxredge.compress.channels import Group, Importance, channel_groups, without
 from cxredge.compress.export import OPSET
 from cxredge.compress.measure import Job, measure
 from cxredge.compress.sensitivity import Probe, leaving
 from cxredge.errors import CxredgeError
 from cxredge.train.losses import masked_loss
+from cxredge.train.macs import macs_of
 from cxredge.train.network import FilmNetwork
 
 # Of one group, what may leave at most: a layer cut to nothing breaks the network for a few multiplications.
@@ -72,8 +73,8 @@ def prune(
     if (macs is None) == (latency is None):
         raise CxredgeError("prune to a share of the multiplications or of the latency: one of the two")
     if latency is None:
-        whole = count(network, size)[0]
-        left: Callable[[FilmNetwork], float] = lambda cut: count(cut, size)[0] / whole  # noqa: E731 - one of two ways
+        whole = macs_of(network, size)
+        left: Callable[[FilmNetwork], float] = lambda cut: macs_of(cut, size) / whole  # noqa: E731 - one of two ways
     else:
         left = _latency(network, engine, size)
     wanted = macs or latency or 1.0

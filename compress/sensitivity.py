@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxredge.compress.channels import Group, count, without
+from cxredge.compress.channels import Group, without
 from cxredge.train import plots
+from cxredge.train.macs import macs_of
 from cxredge.train.network import FilmNetwork
 
 # Of a group's channels, those that leave for a look at it.
@@ -47,7 +48,7 @@ def scan(
     those in all. Where rounding makes two shares one, it is tried once.
     """
     size = planes.shape[-1]
-    whole, said = count(network, size)[0], _probabilities(network, planes)
+    whole, said = macs_of(network, size), _probabilities(network, planes)
     tries = [
         (group, gone) for group in groups for gone in sorted({leaving(len(group), s, round_to) for s in SHARES}) if gone
     ]
@@ -55,7 +56,7 @@ def scan(
     for number, (group, gone) in enumerate(tries, 1):
         cut = without(network, size, groups, {group.name: gone})
         moved = float(np.nanmean(np.abs(_probabilities(cut, planes) - said)))
-        saved = 1 - count(cut, size)[0] / whole
+        saved = 1 - macs_of(cut, size) / whole
         found.append(Probe(group.name, len(group), gone, moved, saved))
         if tick is not None:
             tick(number, len(tries))

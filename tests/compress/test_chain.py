@@ -14,7 +14,6 @@ from cxredge.benchmarks.macs import count_macs
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.compress.candidate_graphs import Graph, Graphs
 from cxredge.compress.chain import run_chain
-from cxredge.compress.channels import count
 from cxredge.compress.parent import open_parent
 from cxredge.compress.prune import prune, weighed
 from cxredge.compress.recipe import read_recipe
@@ -22,6 +21,7 @@ from cxredge.compress.steps import Take
 from cxredge.devices import read_profile
 from cxredge.errors import CxredgeError, RecipeError
 from cxredge.runtimes import Artifact, runtime
+from cxredge.train.macs import macs_of
 from cxredge.train.network import FilmNetwork, load_network
 
 BUNDLE = """
@@ -162,9 +162,7 @@ def _comes_out_of_the_bundle_again(bundle: Bundle, cache: Path) -> None:
         said = taken.network(torch.from_numpy(stored["images"])).numpy()
         columns = [parent.films.findings.index(name) for name in bundle.manifest.names]
         assert np.abs(said[:, columns] - stored["float"]).max() < 0.02
-    assert (
-        count(taken.network, parent.preprocessing.size)[0] <= 0.6 * count(parent.network, parent.preprocessing.size)[0]
-    )
+    assert macs_of(taken.network, parent.preprocessing.size) <= 0.6 * macs_of(parent.network, parent.preprocessing.size)
 
 
 def _carries_parent_and_pruned_network(bundle: Bundle) -> None:
@@ -194,9 +192,10 @@ def test_channels_leave_until_the_multiplications_asked_for_are_left(architectur
     labels = rng.integers(0, 2, (8, 3)).astype(np.float32)
     labels[:4, 1] = np.nan
     cut = prune(network, weighed(network, films, labels, importance), 64, macs=0.7)  # type: ignore[arg-type]
-    whole, left = count(network, 64), count(cut, 64)
-    assert 0.6 * whole[0] < left[0] <= 0.7 * whole[0]
-    assert left[1] < whole[1]
+    whole, left = macs_of(network, 64), macs_of(cut, 64)
+    assert 0.6 * whole < left <= 0.7 * whole
+    before, after = (sum(each.numel() for each in net.parameters()) for net in (network, cut))
+    assert after < before
     with torch.no_grad():
         assert cut(torch.from_numpy(films)).shape == (8, 3)
     widths = [layer.out_channels for layer in cut.features.modules() if isinstance(layer, torch.nn.Conv2d)]
@@ -220,7 +219,7 @@ def test_a_latency_is_what_the_engine_takes(network: FilmNetwork) -> None:
     films = np.zeros((8, 1, 64, 64), np.uint8)
     groups = weighed(network, films, np.zeros((8, 3), np.float32), "group-norm")
     cut = prune(network, groups, 64, latency=0.7)
-    assert count(cut, 64)[0] < 0.95 * count(network, 64)[0]
+    assert macs_of(cut, 64) < 0.95 * macs_of(network, 64)
     with pytest.raises(CxredgeError, match="would lose more than"):
         prune(network, groups, 64, macs=0.001)
 

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from untrained import patches, untrained
 
-from cxredge.compress.channels import Group, count, without
+from cxredge.compress.channels import Group, without
 from cxredge.compress.prune import AT_MOST, prune, weighed
 from cxredge.compress.sensitivity import Probe, drawn, leaving, scan
+from cxredge.train.macs import macs_of
 from cxredge.train.network import FilmNetwork
 
 
@@ -58,7 +59,7 @@ def test_a_scan_tries_every_group_by_itself_and_leaves_the_network_as_it_was(
     # One of them by hand: exactly those channels leave, and the layers that share them follow.
     probe = next(probe for probe in found if probe.group == "features.3.conv.2")
     cut = without(network, 64, groups, {probe.group: probe.gone})
-    assert 1 - count(cut, 64)[0] / count(network, 64)[0] == pytest.approx(probe.macs)
+    assert 1 - macs_of(cut, 64) / macs_of(network, 64) == pytest.approx(probe.macs)
     own, whole = widths(cut), widths(network)
     assert {name for name in whole if own[name] != whole[name]} == {"features.2.conv.2", "features.3.conv.2"}
     with torch.no_grad():
@@ -97,14 +98,14 @@ def test_what_is_left_is_what_was_asked_for_however_dear_the_dearest_group(
         for gone in {leaving(len(group), share, 16) for share in (0.25, 0.75)}
         if gone
     ]
-    whole, said = count(network, 64)[0], list[str]()
+    whole, said = macs_of(network, 64), list[str]()
     for macs in (0.9, 0.7):
-        left = count(prune(network, groups, 64, macs=macs, probes=probes, say=said.append), 64)[0] / whole
+        left = macs_of(prune(network, groups, 64, macs=macs, probes=probes, say=said.append), 64) / whole
         assert macs - 0.05 < left <= macs
     assert not said
     # Where all cost alike, nothing tells which to spare.
     alike = [replace(probe, moved=0.0) for probe in probes]
-    assert count(prune(network, groups, 64, macs=0.9, probes=alike, say=said.append), 64)[0] / whole < 0.85
+    assert macs_of(prune(network, groups, 64, macs=0.9, probes=alike, say=said.append), 64) / whole < 0.85
     assert len(said) == 1
     assert "where 90% was asked for" in said[0]
 
@@ -121,7 +122,7 @@ def test_pruning_in_two_goes_leaves_a_share_of_what_the_first_left(
 ) -> None:
     once = prune(network, groups, 64, macs=0.8)
     twice = prune(once, weighed(once, films, np.zeros((8, 3), np.float32), "group-norm"), 64, macs=0.8)
-    whole, first, second = (count(each, 64)[0] for each in (network, once, twice))
+    whole, first, second = (macs_of(each, 64) for each in (network, once, twice))
     assert 0.7 < first / whole <= 0.8
     assert 0.7 < second / first <= 0.8
 
