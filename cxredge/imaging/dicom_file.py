@@ -22,7 +22,7 @@ from pydicom.tag import BaseTag, Tag
 from cxredge.errors import FilmRefusedError, Refusal
 from cxredge.imaging.codestream import JPEG_START, coded_size, has_end, is_sound_jpeg
 from cxredge.imaging.plane import MAX_PIXELS
-from cxredge.imaging.unwritten import UNWRITTEN, has_unwritten
+from cxredge.imaging.unwritten import UNWRITTEN, UNWRITTEN_SECTORS, has_unwritten, has_unwritten_sectors
 
 HEADER = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality"),
@@ -44,6 +44,7 @@ _UNDEFINED = 0xFFFFFFFF
 # Colour at 16 bits a sample would be the longest frame; more is a decompression bomb.
 _MAX_INFLATED = 6 * MAX_PIXELS
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000)
+_WITHOUT_CHECK = {uid.JPEGExtended12Bit, *uid.JPEG2000TransferSyntaxes}
 _JPEG_SYNTAXES = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
 
 
@@ -163,6 +164,9 @@ def read_encapsulated(source: DicomSource, rows: int, columns: int, *, allocated
         # The delimiter that has to follow takes eight bytes more.
         _require(source, at + 8 + length + 8)
         fragments.append(source.stream.read(length))
+        # The decoders of these go on at a hole, and nothing about their picture tells.
+        if source.syntax in _WITHOUT_CHECK and has_unwritten_sectors(fragments[-1], at + 8):
+            raise FilmRefusedError(Refusal.DAMAGED, UNWRITTEN_SECTORS)
     frame = b"".join(fragments[1:])  # the first item is the offset table
     if source.syntax in _JPEG_SYNTAXES:
         if not has_end(frame):

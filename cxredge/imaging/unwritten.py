@@ -2,19 +2,23 @@
 
 No checksum guards uncompressed pixels, and their zeros are black like air. What tells them apart is where they begin: a film that
 is black below is so from the end of a row, or along an edge that moves by some pixels a row; what a disk holds breaks off at one
-of its sectors, wherever in a row that is.
+of its sectors, wherever in a row that is. Coded pixels may hold many zeros too, where there is nothing to code; those begin and
+end anywhere.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNWRITTEN = "some of its pixels were never written: zeros begin in the midst of a row"
+UNWRITTEN_SECTORS = "some of its pixels were never written: zeros fill whole sectors of the disk"
 # Bytes of the smallest part of a disk that is written as a whole.
 _SECTOR = 512
 # So many bytes before it may be zero of themselves: the upper half of a dark value.
 _DARK = 8
 # Share of a row, in bytes that are not zero, that must lie on either side of where the zeros begin.
 _CONTENT = 0.05
+# Coded pixels beside an unwritten sector that may be zero of themselves, in bytes.
+_CODED_ZEROS = 2
 
 
 def has_unwritten(rows: NDArray[np.uint8], offset: int) -> bool:
@@ -50,3 +54,21 @@ def _breaks_off(flat: NDArray[np.uint8], start: int, wide: int) -> bool:
     # The rows above end where they end; along an oblique edge each would end earlier than the one above it.
     ends = [int(np.flatnonzero(part)[-1]) for part in (first, second)]
     return abs(ends[0] - ends[1]) <= ends[0] / 8
+
+
+def has_unwritten_sectors(coded: bytes, offset: int) -> bool:
+    """Whether zeros fill sectors of the disk within coded pixels, from the beginning of one to the end of one.
+
+    offset: where in the file the coded pixels begin.
+    """
+    held = np.frombuffer(coded, np.uint8)
+    first = -offset % _SECTOR
+    count = max(0, len(held) - first) // _SECTOR
+    empty: NDArray[np.bool_] = np.logical_not(held[first : first + count * _SECTOR].reshape(count, _SECTOR).any(1))
+    # Where runs of empty sectors begin and end.
+    edges = np.flatnonzero(np.diff(empty, prepend=False, append=False)) * _SECTOR + first
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        before, after = held[max(0, start - _CODED_ZEROS - 1) : start], held[end : end + _CODED_ZEROS + 1]
+        if before.any() and after.any():
+            return True
+    return False

@@ -19,7 +19,7 @@ from cxredge.imaging import Preprocessing, dicom_pixels, read_film
 from cxredge.imaging.dicom import read_dicom
 from cxredge.imaging.jpeg_lossless_length import is_as_long_as_decoded
 from cxredge.imaging.raster import read_raster
-from cxredge.imaging.unwritten import has_unwritten
+from cxredge.imaging.unwritten import has_unwritten, has_unwritten_sectors
 
 WriteDicom = Callable[..., Path]
 END = b"\xff\xd9"
@@ -207,6 +207,43 @@ def test_pixels_that_the_disk_never_got_are_refused(
         for size in (None, 4 * 4096):
             path.write_bytes(unwritten_from(whole, at, size))
             assert refusal(path) is Refusal.DAMAGED, (share, size)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.JPEGExtended12Bit], ids=lambda syntax: syntax.keyword)
+def test_coded_pixels_that_the_disk_never_got_are_refused(
+    write_dicom: WriteDicom, film12: NDArray[np.uint16], syntax: uid.UID
+) -> None:
+    path = write_dicom(film12, bits=12, syntax=syntax)
+    read_film(path, Preprocessing())
+    whole = path.read_bytes()
+    for share in (0.3, 0.6, 0.8):
+        for size in (512, 4096):
+            path.write_bytes(unwritten_from(whole, int(len(whole) * share), size))
+            assert refusal(path) is Refusal.DAMAGED, (share, size)
+
+
+def test_zeros_in_coded_pixels_are_no_unwritten_sectors() -> None:
+    """Where a JPEG 2000 film is black, its layers have nothing to say and take a zero each for it."""
+    film = np.zeros((4096, 4096), np.uint8)
+    film[::64, :2048] = np.random.default_rng(0).integers(0, 255, (64, 2048), np.uint8)
+    coded = io.BytesIO()
+    Image.fromarray(film).save(coded, "JPEG2000", irreversible=False, quality_layers=[40, 20, 10, 5, 2, 1])
+    assert bytes(200) in coded.getvalue()
+    assert not any(has_unwritten_sectors(coded.getvalue(), offset) for offset in range(0, 512, 8))
+    noise = np.random.default_rng(1).integers(1, 256, 5000, np.uint8)
+    # Long runs count where they begin and end with sectors of the file, but for bytes that are zero of themselves.
+    for start, end, offset, expected in (
+        (1024, 2048, 0, True),
+        (1000, 2024, 24, True),
+        (1023, 2048, 0, True),
+        (1024, 2047, 0, False),
+        (1000, 2048, 0, False),
+        (1024, 2060, 0, False),
+        (1024, 1500, 0, False),
+    ):
+        data = noise.copy()
+        data[start:end] = 0
+        assert has_unwritten_sectors(data.tobytes(), offset) is expected, (start, end, offset)
 
 
 def test_black_parts_of_a_film_are_no_unwritten_ones() -> None:
