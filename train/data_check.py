@@ -1,32 +1,22 @@
 """Is this data fit to train on and to be judged by? Every film decoded once, by the road that training takes."""
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxredge import __version__
-from cxredge.errors import CxredgeError, FilmRefusedError
-from cxredge.imaging import Preprocessing
-from cxredge.imaging.preprocess import decode, prepare
 from cxredge.metrics import Interval, wilson
 from cxredge.train.duplicates import exact_copies, near_copies
 from cxredge.train.facts import read_facts
 from cxredge.train.labels import list_table, same_patient
+from cxredge.train.looks import Look, Tick, look_at
 from cxredge.train.sources import PUBLISHED, Films, Listing, list_source, patients_in_two_splits
 
 NOT_STATED = "not stated"
-# No film is larger, so a JPEG is decoded whole, where training would decode a smaller one of a large film.
-_WHOLE = 1 << 16
-# What is done, how many films of how many are through.
-Tick = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -145,7 +135,7 @@ def check_data(data: Sequence[Path], *, tick: Tick | None = None) -> DataCheck:
     """
     listings = [list_table(path) if path.suffix.lower() == ".csv" else list_source(path) for path in data]
     names = [path.resolve().name for path in data]
-    looked = _look_at([file for listing in listings for file in listing.films.files], tick)
+    looked = look_at([file for listing in listings for file in listing.films.files], tick)
     sources, named, patients, start = [], [], [], 0
     for path, name, listing in zip(data, names, listings, strict=True):
         films = listing.films
@@ -155,8 +145,8 @@ def check_data(data: Sequence[Path], *, tick: Tick | None = None) -> DataCheck:
         sources.append(_check_source(path, name, listing, files, seen))
         named += [Named(name, str(split), file) for split, file in zip(films.splits, files, strict=True)]
         patients += films.patients.tolist()
-    rows = [row for row, look in enumerate(looked) if isinstance(look, _Look)]
-    looks = [look for look in looked if isinstance(look, _Look)]
+    rows = [row for row, look in enumerate(looked) if isinstance(look, Look)]
+    looks = [look for look in looked if isinstance(look, Look)]
     exact = exact_copies([look.digest for look in looks])
     spare = {row for group in exact for row in group[1:]}
     once = [i for i in range(len(looks)) if i not in spare]
@@ -181,40 +171,8 @@ def check_data(data: Sequence[Path], *, tick: Tick | None = None) -> DataCheck:
     )
 
 
-@dataclass(frozen=True)
-class _Look:
-    """A readable film. digest: of its pixels and shape. coarse: uint8 [24, 24]."""
-
-    digest: bytes
-    coarse: NDArray[np.uint8]
-
-
-def _look_at(files: list[Path], tick: Tick | None) -> list[_Look | str]:
-    """Each film, or why it cannot be read."""
-    preprocessing = Preprocessing()
-
-    def look(file: Path) -> _Look | str:
-        try:
-            plane = decode(file, at_least=_WHOLE)
-            coarse = prepare(plane, preprocessing).coarse
-        except FilmRefusedError as error:
-            return str(error)
-        except (CxredgeError, OSError) as error:
-            return f"cannot be read here: {error}"
-        digest = hashlib.sha256(repr(plane.pixels.shape).encode() + plane.pixels.tobytes())
-        return _Look(digest.digest(), coarse)
-
-    found: list[_Look | str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for one in pool.map(look, files):
-            found.append(one)
-            if tick is not None:
-                tick("Decoding films", len(found), len(files))
-    return found
-
-
 def _check_source(
-    path: Path, name: str, listing: Listing, files: list[str], looked: Sequence[_Look | str]
+    path: Path, name: str, listing: Listing, files: list[str], looked: Sequence[Look | str]
 ) -> SourceCheck:  # fmt: skip
     films = listing.films
     order = {"train": 0, "validation": 1, "test": 2}
