@@ -20,7 +20,7 @@ from cxredge.bundle.manifest import Finding
 from cxredge.errors import DataError
 from cxredge.imaging import Film
 from cxredge.imaging.sheet import Tile, contact_sheet
-from cxredge.metrics import Floats, auroc_interval, mean_auroc_interval, wilson
+from cxredge.metrics import Floats, auroc_interval, mean_auroc_interval, proportion
 from cxredge.runtimes import Outputs
 from cxredge.train import plots
 from cxredge.train.calibration import BINS, at_share, calibration_errors
@@ -133,7 +133,7 @@ def measure_calibration(
     for i, finding in enumerate(findings):
         mask = ~np.isnan(labels[:, i])
         truth, own = labels[mask, i] > 0.5, told[mask, i]
-        share = wilson(int(truth.sum()), len(truth))
+        share = proportion(truth, films.patients[mask])
         known = finding.balanced.positives / (finding.balanced.positives + finding.balanced.negatives)
         found[finding.name] = FindingCalibration(
             error=errors[i].error,

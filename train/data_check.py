@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cxredge import __version__
-from cxredge.metrics import Interval, wilson
+from cxredge.metrics import Interval, proportion
 from cxredge.train.duplicates import exact_copies, near_copies
 from cxredge.train.facts import read_facts
 from cxredge.train.labels import list_table, same_patient
@@ -73,7 +73,8 @@ class Copies:
 
 @dataclass(frozen=True)
 class Share:
-    """One finding in one split: films with it, without it, and of unknown label; the share among the known, 95 % Wilson."""
+    """One finding in one split: films with it, without it, and of unknown label; the share among the known, 95 %, a patient's films
+    counted together (`metrics.proportion`)."""
 
     finding: str
     split: str
@@ -216,11 +217,11 @@ def _shared(tables: Sequence[Films]) -> list[Shared]:
 
 
 def _share(films: Films, column: int, split: str) -> Share:
-    labels = films.labels[films.splits == split, column]
+    labels, patients = (of[films.splits == split] for of in (films.labels[:, column], films.patients))
     positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
-    known = positive + negative
-    share = wilson(positive, known) if known else None
-    return Share(films.findings[column], split, positive, negative, len(labels) - known, share)
+    known = (labels == 1) | (labels == 0)
+    share = proportion(labels[known] == 1, patients[known]) if known.any() else None
+    return Share(films.findings[column], split, positive, negative, int((~known).sum()), share)
 
 
 def _mix(

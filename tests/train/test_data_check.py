@@ -54,6 +54,30 @@ def test_sound_data_has_no_fault_though_films_look_alike(cli: Cli) -> None:
     assert "No fault found" in run.stdout
 
 
+def test_shares_of_films_are_as_sure_as_there_are_patients(nih: Path) -> None:
+    """Two films that say the same of one patient are worth one."""
+    with (nih / TABLE).open(newline="") as lines:
+        head, *rows = list(csv.reader(lines))
+
+    def interval(patients: int) -> float:
+        with (nih / TABLE).open("w", newline="") as out:
+            labelled = ("Effusion", "No Finding")
+            csv.writer(out).writerows(
+                [
+                    head,
+                    *(
+                        [row[0], labelled[i % patients % 2], row[2], i % patients, *row[4:]]
+                        for i, row in enumerate(rows)
+                    ),
+                ]
+            )
+        (source,) = check_data([nih]).sources
+        shares = [one.share for one in source.prevalence if one.finding == "Effusion" and one.share]
+        return sum(share.high - share.low for share in shares)
+
+    assert interval(len(rows) // 4) > 1.2 * interval(len(rows))
+
+
 def test_everything_planted_is_found_named_and_drawn(cli: Cli, nih: Path) -> None:
     train, test = listed(nih, "train_val_list"), listed(nih, "test_list")
     shutil.copy(nih / "images" / f"{train[0]}.jpg", nih / "images" / f"{train[5]}.jpg")
