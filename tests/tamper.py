@@ -14,6 +14,7 @@ import onnx
 
 from cxredge.bundle import Bundle
 from cxredge.bundle.archive import MAX_BYTES, MAX_FILES
+from cxredge.bundle.check import CHECKSUM, MANIFEST, checksum
 
 
 def copy_of(bundle: Bundle, where: Path) -> Path:
@@ -21,9 +22,15 @@ def copy_of(bundle: Bundle, where: Path) -> Path:
 
 
 def rewrite(copy: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    said = json.loads((copy / "manifest.json").read_text())
+    """As who writes manifests would: with its checksum."""
+    said = json.loads((copy / MANIFEST).read_text())
     change(said)
-    (copy / "manifest.json").write_text(json.dumps(said))
+    (copy / MANIFEST).write_text(json.dumps(said))
+    seal(copy)
+
+
+def seal(copy: Path) -> None:
+    (copy / CHECKSUM).write_bytes(checksum((copy / MANIFEST).read_bytes()))
 
 
 def rehash(copy: Path, name: str) -> None:

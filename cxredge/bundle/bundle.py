@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from cxredge.bundle.archive import is_archive, unpacked
-from cxredge.bundle.check import MANIFEST, mismatches, sha256_of
+from cxredge.bundle.check import CHECKSUM, MANIFEST, checksum, mismatches, sha256_of
 from cxredge.bundle.manifest import Manifest, parse_manifest
 from cxredge.bundle.signature import SIGNATURE, sign
 from cxredge.errors import BundleAmbiguousError, BundleContentError, BundleError, BundleMissingError, OutputError
@@ -141,7 +141,7 @@ def check_output(out: Path) -> None:
     if not (out / MANIFEST).is_file():
         raise OutputError(f"{out} exists and is not a bundle; choose another --output")
     try:
-        listed = {*parse_manifest((out / MANIFEST).read_bytes(), out).files, MANIFEST, SIGNATURE}
+        listed = {*parse_manifest((out / MANIFEST).read_bytes(), out).files, MANIFEST, CHECKSUM, SIGNATURE}
     except BundleError:
         # Web sites and browser extensions have files of that name too.
         raise OutputError(f"{out} holds a {MANIFEST} that is no bundle's; choose another --output") from None
@@ -193,6 +193,7 @@ def _put_together(
     text = describe(hashes).model_dump_json(indent=1) + "\n"
     # Bytes, not text: Windows would turn the line ends.
     (folder / MANIFEST).write_bytes(text.encode())
+    (folder / CHECKSUM).write_bytes(checksum(text.encode()))
     if key is not None:
         (folder / SIGNATURE).write_bytes(sign(text.encode(), key))
     open_bundle(folder)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cxredge.bundle.manifest import Manifest
@@ -20,7 +21,8 @@ from cxredge.errors import (
     BundleSignatureError,
 )
 
-MANIFEST = "manifest.json"
+# The second as sha256sum writes and checks it: all else is hashed in the manifest, and one bit of that can move a threshold.
+MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
 
 
 def mismatches(folder: Path, manifest: Manifest, *, trust: Path | None, where: Path | str) -> list[BundleError]:
@@ -36,11 +38,15 @@ def mismatches(folder: Path, manifest: Manifest, *, trust: Path | None, where: P
             found.append(error)
     if (found_by := _other_preprocessing(manifest, where)) is not None:
         found.append(found_by)
-    present = _present(folder) - {MANIFEST, SIGNATURE}
+    everything = _present(folder)
+    present = everything - {MANIFEST, CHECKSUM, SIGNATURE}
     found += [
         BundleFileMissingError(where, f"{name} is missing; copy the bundle again, whole")
-        for name in sorted(set(manifest.files) - present)
+        for name in sorted({*manifest.files, CHECKSUM} - everything)
     ]
+    if CHECKSUM in everything and not _is_as_written(folder):
+        said = f"{MANIFEST} is not the one that was written (its hash is another than {CHECKSUM} says)"
+        found.append(BundleHashError(where, f"{said}; copy the bundle again"))
     found += [
         BundleFileExtraError(where, f"{name} is not part of the bundle; remove it or copy the bundle again")
         for name in sorted(present - set(manifest.files))
@@ -60,6 +66,19 @@ def _other_preprocessing(manifest: Manifest, where: Path | str) -> BundleError |
         where,
         "was made for another version of the preprocessing; use the cxredge it was built with, or compress its run anew",
     )
+
+
+def checksum(manifest: bytes) -> bytes:
+    """What `manifest.sha256` holds."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _is_as_written(folder: Path) -> bool:
+    """Whether the manifest is the one that the checksum beside it was made of."""
+    with suppress(OSError), (folder / CHECKSUM).open("rb") as file:
+        # What is longer is no checksum, whatever it is.
+        return file.read(200).split()[:1] == checksum((folder / MANIFEST).read_bytes()).split()[:1]
+    return False
 
 
 def sha256_of(file: Path) -> str:

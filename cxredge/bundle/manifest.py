@@ -14,6 +14,8 @@ from cxredge.metrics import Interval, OperatingPoint
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# Logits; no engine that computes a model is so far off.
+_MOST_ASTRAY = 10.0
 Proportion = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -41,6 +43,16 @@ class Finding(Record):
     specific: OperatingPoint
     rounding: Annotated[float, Field(ge=0)] = 0.0
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Finding":
+        points = (self.sensitive, self.balanced, self.specific)
+        if not all(0 <= point.threshold <= 1 for point in points):
+            raise ValueError("a threshold that is no probability")
+        shares = [share for point in points for share in (point.sensitivity, point.specificity)]
+        if not all(0 <= one.low <= one.high <= 1 for one in (*shares, self.validation_auroc, self.test_auroc)):
+            raise ValueError("a share or an AUROC that is none, or whose interval is turned around")
+        return self
+
     @property
     def urgent_from(self) -> float | None:
         """Probability from which the finding makes a film urgent; None where it never does.
@@ -65,8 +77,8 @@ class Tolerance(Record):
     mean, largest: absolute differences, over all reference films and findings.
     """
 
-    mean: float
-    largest: float
+    mean: Annotated[float, Field(ge=0, le=_MOST_ASTRAY)]
+    largest: Annotated[float, Field(ge=0, le=_MOST_ASTRAY)]
 
 
 @dataclass(frozen=True)
@@ -231,7 +243,7 @@ def parse_manifest(text: str | bytes, where: Path | str) -> Manifest:
             where, f"was made by a newer cxredge (schema {version}, this one reads {SCHEMA}); update cxredge"
         )
     files = said.get("files") if isinstance(said, dict) else None
-    if outside := [name for name in files or () if leaves(name)]:
+    if outside := [name for name in files if leaves(name)] if isinstance(files, dict) else []:
         raise BundlePathError(where, f"manifest.json names a file that leaves the bundle: {', '.join(outside)}")
     try:
         return Manifest.model_validate_json(text)

@@ -61,7 +61,7 @@ def self_test(bundle: Bundle, session: Session, *, graph: EngineGraph | None = N
         raise SelfTestError("the engine's heat maps do not belong to its logits")
     if bundle.manifest.gate and reference.distances is not None:
         astray = np.abs(distances / reference.distances - 1).max()
-        if astray > ASTRAY:
+        if not astray <= ASTRAY:
             raise SelfTestError(
                 f"the engine's distances from the training films are off by {100 * astray:.0f} %, so films would be refused, or"
                 " let through, by mistake"

@@ -108,7 +108,7 @@ def check_signature(folder: Path, manifest: bytes, trust: Path, where: Path | st
         said = json.loads(stored.read_bytes())
         signer = base64.b64decode(said["key"], validate=True)
         signature = base64.b64decode(said["signature"], validate=True)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleSignatureError(where, f"{SIGNATURE} is damaged ({error}); copy the bundle again") from None
     if signer != trusted.public_bytes_raw():
         raise BundleSignatureError(

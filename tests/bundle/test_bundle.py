@@ -11,7 +11,7 @@ from house import Cli
 from tamper import copy_of, external_data, flip_a_byte, rehash, rewrite
 
 from cxredge.bundle import Bundle, open_bundle, shipped_names
-from cxredge.bundle.bundle import check_output, write_bundle
+from cxredge.bundle.bundle import check_output, sha256_of, write_bundle
 from cxredge.bundle.selftest import self_test, self_test_once
 from cxredge.devices import read_profile
 from cxredge.errors import (
@@ -38,6 +38,19 @@ def copy(bundle: Bundle, tmp_path: Path) -> Path:
     return copy_of(bundle, tmp_path / "copy")
 
 
+def other_threshold(copy: Path) -> None:
+    """One bit of a digit: 0.1 becomes 0.5."""
+    text = (copy / "manifest.json").read_bytes()
+    at = text.index(b'"threshold": 0.1') + len(b'"threshold": 0.')
+    (copy / "manifest.json").write_bytes(text[:at] + bytes([text[at] ^ 4]) + text[at + 1 :])
+
+
+def test_the_checksum_is_one_that_sha256sum_checks(copy: Path) -> None:
+    digest, name = (copy / "manifest.sha256").read_text().split()
+    assert name == "manifest.json"
+    assert digest == sha256_of(copy / "manifest.json") == open_bundle(copy).sha256
+
+
 @pytest.mark.parametrize(
     ("tamper", "error", "says"),
     [
@@ -47,6 +60,21 @@ def copy(bundle: Bundle, tmp_path: Path) -> Path:
         (lambda c: (c / "link").symlink_to(c), BundleFileExtraError, "link is not part of the bundle"),
         (lambda c: (c / "manifest.json").unlink(), BundleMissingError, "no bundle there"),
         (lambda c: (c / "manifest.json").write_text("{"), BundleSchemaError, "is not JSON"),
+        (other_threshold, BundleHashError, "manifest.json is not the one that was written"),
+        (lambda c: (c / "manifest.sha256").write_bytes(b""), BundleHashError, "manifest.json is not the one"),
+        (lambda c: (c / "manifest.sha256").unlink(), BundleFileMissingError, "manifest.sha256 is missing"),
+        (lambda c: rewrite(c, lambda m: m.update(files=[1])), BundleSchemaError, "files"),
+        (lambda c: rewrite(c, lambda m: m["tolerance"].update(largest=1e9)), BundleSchemaError, "tolerance.largest"),
+        (
+            lambda c: rewrite(c, lambda m: m["findings"][0]["balanced"].update(threshold=8.15)),
+            BundleSchemaError,
+            "findings.0: Value error, a threshold that is no probability",
+        ),
+        (
+            lambda c: rewrite(c, lambda m: m["findings"][0]["balanced"]["sensitivity"].update(low=0.999)),
+            BundleSchemaError,
+            "findings.0: Value error, a share or an AUROC that is none",
+        ),
         (lambda c: rewrite(c, lambda m: m.update(schema_version=2)), BundleTooNewError, "newer cxredge"),
         (lambda c: rewrite(c, lambda m: m.update(surprise=1)), BundleSchemaError, "surprise"),
         (lambda c: rewrite(c, lambda m: m["findings"][0].pop("drift")), BundleSchemaError, "findings.0.drift"),

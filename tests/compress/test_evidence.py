@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from house import FILMS, ROOT
-from tamper import rewrite
+from tamper import rewrite, seal
 
 from cxredge.bundle import open_bundle
 from cxredge.bundle.signature import SIGNATURE, new_keys, sign
@@ -122,6 +122,7 @@ def test_a_card_is_only_made_of_the_films_that_the_bundle_was_measured_on(copy: 
         recard(open_bundle(copy), [FILMS / "chest_xray"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (copy / "manifest.json").write_bytes(before)
+    seal(copy)
     open_bundle(copy)
 
 
@@ -153,4 +154,5 @@ def test_shipped_pictures_are_part_of_the_bundle_and_a_bundle_without_them_still
     for record in ("subgroups", "calibration", "failures"):
         said.pop(record)
     (copy / "manifest.json").write_text(json.dumps(said))
+    seal(copy)
     assert open_bundle(copy).manifest.calibration is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from house import Cli
+from tamper import rehash
 
 from cxredge.bundle import Bundle
 from cxredge.devices import profile_of, read_profile, this_machine
@@ -40,10 +41,11 @@ def test_this_machine_is_fit_and_the_page_says_why(cli: Cli, bundle: Bundle) -> 
 
 def test_a_bundle_that_no_engine_reads_right_makes_the_machine_unfit(cli: Cli, bundle: Bundle, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
-    manifest = json.loads((copy / "manifest.json").read_text())
     # As if built where the numbers were others.
-    manifest["tolerance"] = {"mean": -1.0, "largest": -1.0}
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with np.load(copy / "reference.npz") as stored:
+        arrays = dict(stored)
+    np.savez_compressed(copy / "reference.npz", **arrays | {"logits": arrays["logits"] + 1})
+    rehash(copy, "reference.npz")
     run = cli("doctor", "--model", copy, "--json")
     assert run.returncode == 1, run.stderr
     unfit = [check for check in json.loads(run.stdout)["checks"] if check["state"] == "unfit"]

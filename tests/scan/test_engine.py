@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from house import EXAMPLES, Cli
+from tamper import rewrite
 
 from cxredge.bundle import Bundle
 from cxredge.errors import RuntimeMissingError, SelfTestError
@@ -142,9 +143,7 @@ def test_threads_are_the_profiles_unless_told(bundle: Bundle) -> None:
 def test_scan_says_which_engine_it_did_without(cli: Cli, tmp_path: Path, bundle: Bundle) -> None:
     absent = next(name for name in ("tensorrt", "tensorrt_rtx") if runtime(name).available() is not True)
     copy = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["runtimes"] = [absent, "onnxruntime"]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(copy, lambda said: said.update(runtimes=[absent, "onnxruntime"]))
     run = cli("scan", FILM, "--model", copy, "--output", "out", "--threads", "2")
     assert run.returncode == 0, run.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

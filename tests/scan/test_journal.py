@@ -18,6 +18,7 @@ import pydicom
 import pytest
 from house import EXAMPLES, Cli, rows_of, without_times
 from PIL import Image
+from tamper import rewrite
 
 from cxredge.bundle import Bundle
 from cxredge.scan.journal import fingerprint
@@ -99,9 +100,7 @@ def test_another_model_reads_every_film_again(cli: Cli, tmp_path: Path, bundle: 
     assert cli("scan", EXAMPLES, "--output", "out").returncode == 0
     other = tmp_path / "other"
     shutil.copytree(bundle.folder, other, ignore=shutil.ignore_patterns("__pycache__"))
-    said = json.loads((other / "manifest.json").read_text())
-    said["version"] += "+other"
-    (other / "manifest.json").write_text(json.dumps(said))
+    rewrite(other, lambda said: said.update(version=said["version"] + "+other"))
     assert cli("scan", EXAMPLES, "--output", "out", "--model", other).returncode == 0
     assert summary_of(tmp_path / "out")["resumed"] == 0
     # What the first model read is still there.
