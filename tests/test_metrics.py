@@ -76,7 +76,7 @@ def test_paired_drift_agrees_with_the_bootstrap_and_is_narrower_than_unpaired(sc
 
 def test_drift_of_a_model_against_itself_is_nothing(scored: tuple[np.ndarray, ...]) -> None:
     labels, one, _ = scored
-    drift = auroc_drift(labels, one, 3 * one - 1)
+    drift = auroc_drift(labels, one, one.copy())
     assert (drift.value, drift.low, drift.high) == (0, 0, 0)
 
 
@@ -291,8 +291,37 @@ def test_mean_intervals_hold_their_estimate_and_are_wide_where_one_patient_tells
             # Models that order a patient's two films alike differ by nothing.
             if count == 1 and (baseline is None or found.value):
                 assert found.high - found.low >= 1
-    alike = mean_auroc_interval(labels, scores, patients, baseline=2 * scores, samples=40)
+    alike = mean_auroc_interval(labels, scores, patients, baseline=scores.copy(), samples=40)
     assert alike == Interval(0, 0, 0)
+
+
+def test_a_drift_of_which_the_films_show_nothing_is_as_sure_as_there_are_films() -> None:
+    """Both models tell the kinds apart, or order all films alike: of a handful of films that is no proof of being alike."""
+    two = auroc_drift(np.array([1.0, 0.0]), np.array([0.9, 0.2]), np.array([0.8, 0.3]))
+    assert two == Interval(0, -0.5, 0.5)
+    labels = np.repeat([1.0, 0.0], [3, 9])
+    reversed_within = np.r_[12:9:-1, 9:0:-1].astype(float)
+    few = auroc_drift(labels, np.r_[10:13, 1:10].astype(float), reversed_within)
+    assert few.value == 0
+    assert few.high > 0.5
+    # Copies of one patient's film are no more films.
+    again = auroc_drift(
+        np.tile(labels, 20), np.tile(reversed_within, 20), np.tile(2 * reversed_within, 20), np.tile(np.arange(12), 20)
+    )
+    assert again.high == pytest.approx(1 / 240)
+    # Many films, of which neighbours of one kind changed places: next to nothing.
+    many = np.repeat([0.0, 1.0], 500)
+    scores = np.arange(1000.0)
+    other = scores.copy()
+    other[[10, 11]] = other[[11, 10]]
+    assert 0 < auroc_drift(many, scores, other).high < 2e-5
+    # Often enough the interval holds the truth where models differ.
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(400):
+        told = rng.normal(size=(2, 12)) + np.outer([2.66, 1.19], labels)
+        found = auroc_drift(labels, told[0], told[1])
+        missed += not found.low <= -0.17 <= found.high
+    assert missed < 0.12 * 400
 
 
 @pytest.fixture

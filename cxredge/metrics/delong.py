@@ -165,8 +165,8 @@ def auroc_drift(
     """Paired AUROC difference, compressed minus full precision, with its 95 % interval (DeLong 1988, by patient as above).
 
     labels [N] in {0, 1, nan}; full, compressed: scores [N] of the same films in the same order; patients: [N], whose they are,
-    None where each is of another one; sources: as above. Two models that rank all films alike differ by nothing, which is certain.
-    Raises TooFewFilmsError.
+    None where each is of another one; sources: as above. Where no film passes one of the other kind the difference is 0, and as
+    sure as there are films. Raises TooFewFilmsError.
     """
     value, half = _mean([_drift(part, full, compressed, patients) for part in by_source(labels, sources)])
     return Interval(value, max(-1.0, value - half), min(1.0, value + half))
@@ -178,12 +178,24 @@ def _drift(
     """Difference within one part and half the width of its 95 % interval."""
     a, a_pos, a_neg = _components(*known(labels, full))
     b, b_pos, b_neg = _components(*known(labels, compressed))
-    if np.array_equal(a_pos, b_pos) and np.array_equal(a_neg, b_neg):
-        return 0.0, 0.0
     owners = _owners(labels, patients)
+    if np.array_equal(a_pos, b_pos) and np.array_equal(a_neg, b_neg):
+        return 0.0, _unseen(full[~np.isnan(labels)], compressed[~np.isnan(labels)], owners)
     # No difference varies more than its two areas do when they move against each other.
     widest = _widest(a, owners) + _widest(b, owners)
     return b - a, _half_width(b_pos - a_pos, b_neg - a_neg, owners, widest)
+
+
+def _unseen(full: Floats, compressed: Floats, owners: _Owners) -> float:
+    """Half the width of a drift of which these films show nothing: none passes one of the other kind, though ranks may differ.
+
+    Up to three in so many patients may hold one that does (the rule of three), and passes as many as the film that moved furthest
+    here did. 0 where each film has the same score from both.
+    """
+    if np.array_equal(full, compressed):
+        return 0.0
+    furthest = float(np.abs(midranks(full) - midranks(compressed)).max())
+    return min(1.0, 3 / owners.fewest) * min(1.0, (furthest + 1) / len(full))
 
 
 def _mean(parts: list[tuple[float, float]]) -> tuple[float, float]:
