@@ -53,7 +53,8 @@ class Accuracy:
     """A model on an engine. mean_auroc and drift over the findings with both kinds of film, bootstrapped by patient. Of a finding
     that several data sets label AUROC is the mean within each: between them a network can tell the hospital.
 
-    graph: precision of the graph that the bundle holds for this engine alone; empty for the portable model.
+    graph: precision of the graph that the bundle holds for this engine alone; empty for the portable model. unjudged: findings that
+    the films are labelled for and cannot be judged by, since all that are ranked together have it, or none has.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Accuracy:
     flips: float | None
     calibration_error: float
     findings: list[FindingDrift]
+    unjudged: list[str]
     subgroups: list[Group]
     agreement: Agreement | None
 
@@ -164,6 +166,11 @@ def _judge(
         flips=float(np.mean(flips)) if flips else None,
         calibration_error=float(np.mean([one.calibration_error for one in findings])),
         findings=findings,
+        unjudged=[
+            name
+            for c, name in enumerate(films.findings)
+            if c not in columns and not np.isnan(labels[:, c]).all()
+        ],
         subgroups=subgroups(
             films.findings, labels, told, patients, read_facts(data, films.take(read)),
             None if thresholds is None else list(thresholds), samples=samples, sources=sources,

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from cxredge.benchmarks.compare import Comparison, compare
 from cxredge.benchmarks.limits import read_limits, violations
 from cxredge.benchmarks.measure import PROFILES
-from cxredge.benchmarks.report import accuracy_table, check_folder, speed_table, write
+from cxredge.benchmarks.report import accuracy_table, check_folder, speed_table, unjudged, write
 from cxredge.benchmarks.run import Report, benchmark
 
 
@@ -97,7 +97,10 @@ def benchmark_command(
     )
     write(report, raw, output)
     _show(report, output, console)
-    broken = violations(limits, report.measured, report.accuracy, reference=report.reference) if limits else []
+    broken = []
+    if limits is not None:
+        reference, added = report.reference, report.reference_added
+        broken = violations(limits, report.measured, report.accuracy, reference=reference, added=added)
     for line in broken:
         console.print(f"Limit broken: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     if limits is not None and not broken:
@@ -121,6 +124,8 @@ def _show(report: Report, output: Path, console: Console) -> None:
     short = ["setting", "p50 ms", "p90", "film p50", "films/s", "cold", "RSS MB", "file"]
     _print(console, [judged[0][:4], *(row[:4] for row in judged[1:])])
     _print(console, [short, *([row[n] for n in (0, 1, 2, 5, 7, 8, 9, 11)] for row in speed[1:])])
+    for line in unjudged(report):
+        console.print(f"Not judged: {line}", markup=False, highlight=False, soft_wrap=True)
     for line in report.left_out:
         console.print(f"Left out: {line}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Open [bold]{output / 'benchmark.html'}[/bold]", soft_wrap=True)

@@ -72,6 +72,8 @@ class Told(BaseModel):
     cxredge: str
     machine: dict[str, str]
     data: list[str]
+    # Reports made before it was kept have none.
+    films_sha256: str = ""
     profile: Named
     models: list[Named]
     measured: list[Setting]
@@ -82,8 +84,8 @@ class Told(BaseModel):
 class Change:
     """One figure of one setting, B over A. machine: the same ratio for a fixed piece of work (1 for figures that are no time).
 
-    verdict: "slower"/"faster" or "more"/"less" where it is real, "noise" where it is not, "another machine" for times that were
-    taken on two.
+    verdict: "slower"/"faster" or "more"/"less" where it is real, "noise" where it is not, "another machine" for times and memory
+    that were taken on two.
     """
 
     setting: str
@@ -145,8 +147,9 @@ def _notes(a: Told, b: Told) -> list[str]:
     for name, was in hashes[0].items():
         if name in hashes[1] and hashes[1][name] != was:
             notes.append(f"{name} is another file: {was[:12]} before, {hashes[1][name][:12]} after.")
-    if a.data != b.data:
-        notes.append(f"Other films: {', '.join(a.data)} before, {', '.join(b.data)} after; AUROC does not compare.")
+    if not _same_films(a, b):
+        which = f"{', '.join(a.data)} before, {', '.join(b.data)} after" if a.data != b.data else ", ".join(a.data)
+        notes.append(f"Other films, or other labels: {which}; AUROC does not compare.")
     for what, one, other in (
         ("cxredge", a.cxredge, b.cxredge),
         ("profile", a.profile.name, b.profile.name),
@@ -161,6 +164,11 @@ def _engines(told: Told) -> str:
     return ", ".join(sorted({one.engine for one in told.measured}))
 
 
+def _same_films(a: Told, b: Told) -> bool:
+    """Whether both judged the same films by the same labels; by the names of the data sets where a report does not say."""
+    return a.films_sha256 == b.films_sha256 if a.films_sha256 and b.films_sha256 else a.data == b.data
+
+
 def _accuracies(a: Told, b: Told) -> list[Change]:
     """Mean AUROC of what both reports judged. On the same films it does not waver: what differs has changed."""
     before = {(one.model, one.runtime): one for one in a.accuracy}
@@ -170,7 +178,7 @@ def _accuracies(a: Told, b: Told) -> list[Change]:
         if was is None:
             continue
         x, y = was.mean_auroc.value, one.mean_auroc.value
-        same_films = a.data == b.data and was.films == one.films
+        same_films = _same_films(a, b) and was.films == one.films
         verdict = (
             "other films" if not same_films else "same" if abs(y - x) < SAME_AUROC else "better" if y > x else "worse"
         )
@@ -195,7 +203,9 @@ def _changes(key: str, a: Setting, b: Setting, *, same_machine: bool) -> list[Ch
             )  # fmt: skip
     for figure, x, y in (("peak_rss_mb", a.peak_rss_mb, b.peak_rss_mb), ("size_mb", a.size_mb, b.size_mb)):
         exact = Interval(y / x, y / x, y / x)
-        found.append(Change(key, figure, x, y, exact, 1.0, _verdict(exact, 1.0, "more", "less")))
+        elsewhere = figure == "peak_rss_mb" and not same_machine
+        verdict = "another machine" if elsewhere else _verdict(exact, 1.0, "more", "less")
+        found.append(Change(key, figure, x, y, exact, 1.0, verdict))
     return found
 
 

@@ -59,16 +59,22 @@ def read_limits(file: Path) -> LimitsFile:
 
 
 def violations(
-    limits: LimitsFile, measured: Sequence[Measured], accuracy: Sequence[Accuracy], *, reference: str | None
+    limits: LimitsFile,
+    measured: Sequence[Measured],
+    accuracy: Sequence[Accuracy],
+    *,
+    reference: str | None,
+    added: bool,
 ) -> list[str]:
     """One line per broken limit, empty when all are kept. A figure that was not measured breaks its limit.
 
-    reference: the full-precision model's name; it is there to be compared with and has no limits of its own, unless the
-    file names it.
+    reference: the full-precision model's name. added: nobody named it to be measured, it is there to be compared with; then it has
+    no limits of its own, unless the file names it.
     """
     found = []
+    exempt = reference if added and reference not in limits.models else None
     for one in measured:
-        if one.model == reference and one.model not in limits.models:
+        if one.model == exempt:
             continue
         own, where = (
             limits.for_model(one.model),
@@ -80,15 +86,21 @@ def violations(
             found += _above(f"{where}: p90", one.engine_only.p90, own.p90_ms, "ms")
     single = {(one.model, one.runtime) for one in measured if one.batch == 1}
     for model, engine in sorted({(one.model, one.runtime) for one in measured} - single):
-        if limits.for_model(model).p90_ms is not None and (model != reference or model in limits.models):
+        if limits.for_model(model).p90_ms is not None and model != exempt:
             found.append(f"{model} on {engine}: p90 at batch 1 was not measured")
     for judged in accuracy:
-        if judged.model == reference:
+        # On its first engine it is what the others are held against.
+        if judged.model == exempt or (judged.model == reference and judged.drift is None):
             continue
         own, where = limits.for_model(judged.model), f"{judged.model} on {judged.runtime}"
         worst = min((one.drift.value for one in judged.findings if one.drift), default=None)
         found += _below(f"{where}: mean AUROC drift", judged.drift.value if judged.drift else None, own.drift)
         found += _below(f"{where}: worst finding's AUROC drift", worst, own.worst_drift)
+        if own.worst_drift is not None and judged.unjudged:
+            names = ", ".join(judged.unjudged)
+            found.append(
+                f"{where}: {names} could not be judged, and may be the worst; give films with it and without it"
+            )
     named = {one.model for one in measured} | {one.model for one in accuracy}
     return found + [f"{name}: has limits but was not measured" for name in limits.models if name not in named]
 

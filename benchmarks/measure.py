@@ -187,7 +187,6 @@ def _summed(subject: Subject, setting: Setting, rounds: list[dict[str, Any]]) ->
     moments = [sensors.Sample(**moment) for one in rounds for moment in one["sensed"]]
     clocks = [moment.mhz for moment in moments if moment.mhz is not None]
     heat = [moment.celsius for moment in moments if moment.celsius is not None]
-    throttles = [moment.throttled for moment in moments if moment.throttled is not None]
     return Measured(
         model=subject.name,
         runtime=setting.runtime,
@@ -209,10 +208,17 @@ def _summed(subject: Subject, setting: Setting, rounds: list[dict[str, Any]]) ->
         mmacs=count_macs(subject.path, subject.preprocessing.size) / 1e6,
         mhz=(min(clocks), max(clocks)) if clocks else None,
         celsius=max(heat) if heat else None,
-        throttled=max(throttles) - min(throttles) if throttles else None,
+        throttled=throttled(rounds),
         joules_per_film=_energy(rounds, moments, setting.batch),
         yardstick_ms=[one["yardstick_ms"] for one in rounds],
     )
+
+
+def throttled(rounds: list[dict[str, Any]]) -> int | None:
+    """How often the processor slowed itself down within the rounds: between them other settings run. None where nothing tells."""
+    told = [[moment["throttled"] for moment in one["sensed"]] for one in rounds]
+    counted = [kept for one in told if (kept := [count for count in one if count is not None])]
+    return sum(max(one) - min(one) for one in counted) if counted else None
 
 
 def _energy(rounds: list[dict[str, Any]], moments: list[sensors.Sample], batch: int) -> float | None:

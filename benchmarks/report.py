@@ -57,6 +57,7 @@ def html(report: Report) -> str:
         report=report,
         speed=speed_table(report),
         judged=accuracy_table(report),
+        unjudged=unjudged(report),
         against_latency=plots.pareto(
             [(plots.named(one), one.engine_only.p50, mean) for one, mean in placed], "engine only, median ms", log=True
         ),
@@ -131,6 +132,14 @@ def _worst(one: Accuracy) -> str:
     return "{1}: {0:+.4f}".format(*min(drifts)).replace("-", "\N{MINUS SIGN}") if drifts else DASH
 
 
+def unjudged(report: Report) -> list[str]:
+    """A line for each model with findings that its films cannot judge, which no mean and no worst finding includes."""
+    lines = [
+        f"{one.model}: {', '.join(one.unjudged)} (films of one kind only)" for one in report.accuracy if one.unjudged
+    ]
+    return list(dict.fromkeys(lines))
+
+
 def markdown(report: Report) -> str:
     """The tables and how they came about, for a pull request or a wiki."""
     left_out = [f"- left out: {line}" for line in report.left_out]
@@ -140,7 +149,8 @@ def markdown(report: Report) -> str:
         *(f"- {name}: {value}" for name, value in report.machine.items()),
         f"- cxredge {report.cxredge}; data {', '.join(report.data)}; profile {report.profile.name}: {report.profile.rounds} fresh"
         f" processes a setting, interleaved, at least {report.profile.seconds:g} s and {report.profile.queries} queries",
-        f"- full-precision reference: {report.reference or 'none'}", *left_out, "",
+        f"- full-precision reference: {report.reference or 'none'}", *left_out,
+        *(f"- not judged: {line}" for line in unjudged(report)), "",
         "## Speed and memory", "", *_lines(speed_table(report)), "",
         "## Accuracy", "", *_lines(accuracy_table(report)), "",
         "Intervals are 95 %, means by bootstrap over patients. Percentile estimates are MLPerf's early-stopping estimates.", "",

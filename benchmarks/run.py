@@ -1,10 +1,14 @@
 """One benchmark: models, engines and settings in, one report out."""
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+
+import numpy as np
 
 from cxredge import __version__
 from cxredge.benchmarks import sensors
@@ -15,6 +19,7 @@ from cxredge.errors import DataError, RuntimeMissingError
 from cxredge.runtimes import MODULES
 from cxredge.train.engine import engines
 from cxredge.train.scores import read_ahead
+from cxredge.train.sources import Films
 from cxredge.train.subject import RUN_RUNTIME, Subject, check_like, full_precision_of, open_subject
 
 # Films that the timed streams take turns with; more would measure the processor's cache, fewer one film's luck.
@@ -23,8 +28,8 @@ POOL = 32
 
 @dataclass(frozen=True)
 class Report:
-    """All of it. reference: the full-precision model that drift is measured against, None where there is none.
-
+    """All of it. reference: the full-precision model that drift is measured against, None where there is none;
+    reference_added: whether nobody named it to be measured. films_sha256: of the films judged and their labels.
     left_out: engines and settings that were asked for and could not be measured here, each with why.
     """
 
@@ -33,8 +38,10 @@ class Report:
     cxredge: str
     machine: dict[str, str]
     data: list[str]
+    films_sha256: str
     profile: Profile
     reference: str | None
+    reference_added: bool
     models: list[dict[str, str]]
     measured: list[Measured]
     accuracy: list[Accuracy]
@@ -59,7 +66,8 @@ def benchmark(
     subjects = _unlike([open_subject(model, like=like) for model in models])
     subjects, full = _with_reference(subjects, reference, like)
     settings, per_model, left_out = _settings(subjects, runtimes, threads, batches)
-    timed, unread = _readable(judged_films(subjects, data).files, subjects[0])
+    films = judged_films(subjects, data)
+    timed, unread = _readable(films.files, subjects[0])
     left_out += unread
     measured, raw = measure(subjects, settings, timed, profile, say=say)
     accuracy = judge_all(subjects, per_model, data, reference=full, samples=samples, say=say)
@@ -71,8 +79,10 @@ def benchmark(
             cxredge=__version__,
             machine=machine | _not_readable(measured),
             data=[path.name for path in data],
+            films_sha256=_hash_of(films),
             profile=profile,
             reference=None if full is None else subjects[full].name,
+            reference_added=full == len(models),
             models=[_said(subject) for subject in subjects],
             measured=measured,
             accuracy=accuracy,
@@ -80,6 +90,13 @@ def benchmark(
         ),
         raw,
     )
+
+
+def _hash_of(films: Films) -> str:
+    """Of the films by name and of their labels, in whatever order a table has them."""
+    order = np.lexsort((films.names, films.sources))
+    said = [films.findings, films.take(order).sources.tolist(), films.take(order).names, films.labels[order].tolist()]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _readable(files: Sequence[Path], subject: Subject) -> tuple[list[Path], list[str]]:

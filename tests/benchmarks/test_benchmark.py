@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from house import FILMS, ROOT, Cli
 from cxredge.benchmarks.accuracy import judge_all
 from cxredge.benchmarks.compare import compare
 from cxredge.benchmarks.limits import LimitsFile, read_limits, violations
-from cxredge.benchmarks.measure import Profile, Samples
+from cxredge.benchmarks.measure import Profile, Samples, throttled
 from cxredge.benchmarks.plots import pareto
 from cxredge.benchmarks.report import html, markdown, write
 from cxredge.benchmarks.run import Report, benchmark
@@ -109,8 +110,10 @@ def test_the_report_is_one_page_with_its_numbers_beside_it(measured: tuple[Repor
 def test_limits_that_are_broken_are_named_and_those_that_are_kept_are_not(measured: tuple[Report, Samples]) -> None:
     report, _ = measured
 
-    def broken(text: dict[str, object]) -> list[str]:
-        return violations(LimitsFile.model_validate(text), report.measured, report.accuracy, reference="parent")
+    def broken(text: dict[str, object], *, added: bool = True) -> list[str]:
+        return violations(
+            LimitsFile.model_validate(text), report.measured, report.accuracy, reference="parent", added=added
+        )
 
     assert (
         broken({"limits": {"size_mb": 100, "peak_rss_mb": 2000, "p90_ms": 60_000, "drift": -1, "worst_drift": -1}})
@@ -124,9 +127,64 @@ def test_limits_that_are_broken_are_named_and_those_that_are_kept_are_not(measur
     assert broken({"limits": {"size_mb": 0.1}, "models": {"chestxray14": {"size_mb": 100}}}) == []
     assert broken({"models": {"other": {"size_mb": 1}}}) == ["other: has limits but was not measured"]
     without = [replace(one, drift=None, findings=[]) for one in report.accuracy]
-    said = violations(LimitsFile.model_validate({"limits": {"drift": -1}}), [], without, reference=None)
+    said = violations(LimitsFile.model_validate({"limits": {"drift": -1}}), [], without, reference=None, added=False)
     assert all("was not measured" in line for line in said)
     assert said
+    # The reference has limits where somebody named it, and no drift from itself.
+    assert report.reference_added
+    named = broken({"limits": {"size_mb": 0.1, "p90_ms": 0.001, "drift": -1, "worst_drift": -1}}, added=False)
+    assert sorted(line.split()[0] for line in named) == ["chestxray14", "chestxray14", "parent", "parent"]
+
+
+def test_a_model_alone_that_is_its_own_reference_keeps_its_limits(parent: Path, table: Path) -> None:
+    report, _ = benchmark(
+        [str(parent)], [table], profile=Profile("blink", 1, 0.2, 4, 0.2), runtimes=["onnxruntime"], like="chestxray14",
+        reference=str(parent), samples=20, say=lambda _: None,
+    )  # fmt: skip
+    assert (report.reference, report.reference_added) == ("parent", False)
+    limits = LimitsFile.model_validate({"limits": {"size_mb": 0.001, "drift": -1}})
+    (line,) = violations(
+        limits, report.measured, report.accuracy, reference=report.reference, added=report.reference_added
+    )
+    assert line.startswith("parent on onnxruntime")
+
+
+def test_a_finding_with_films_of_one_kind_only_is_named_and_may_be_the_worst(
+    table: Path, measured: tuple[Report, Samples], tmp_path: Path
+) -> None:
+    with table.open(newline="") as lines:
+        header, *rows = list(csv.reader(lines))
+    column = header.index("Effusion")
+    one_kind = [[str(table.parent / row[0]), *row[1:column], "0", *row[column + 1 :]] for row in rows]
+    with (tmp_path / "films.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([header, *one_kind])
+    model = open_subject("chestxray14")
+    (found,) = judge_all(
+        [model], [["onnxruntime"]], [tmp_path / "films.csv"], reference=None, samples=20, say=lambda _: None
+    )
+    assert ([one.finding for one in found.findings], found.unjudged) == (["Hernia"], ["Effusion"])
+    report = replace(measured[0], accuracy=[replace(measured[0].accuracy[0], unjudged=["Effusion"])])
+    assert "chestxray14: Effusion (films of one kind only)" in html(report)
+    assert "- not judged: chestxray14: Effusion (films of one kind only)" in markdown(report)
+
+    def broken(limits: dict[str, float]) -> list[str]:
+        told = LimitsFile.model_validate({"limits": limits})
+        return violations(told, [], report.accuracy, reference="parent", added=True)
+
+    assert broken({"drift": -1}) == []
+    (line,) = broken({"worst_drift": -1})
+    assert "Effusion could not be judged" in line
+
+
+def test_throttling_is_counted_within_the_rounds_of_a_setting() -> None:
+    """Between them others run: a counter that went up there is not this setting's."""
+
+    def rounds(*counters: tuple[int | None, ...]) -> list[dict[str, Any]]:
+        return [{"sensed": [{"throttled": count} for count in of_round]} for of_round in counters]
+
+    assert throttled(rounds((0, 0), (50, 50), (100, 100))) == 0
+    assert throttled(rounds((0, 3), (50, 50, 54))) == 7
+    assert throttled(rounds((None, None), (None,))) is None
 
 
 def test_a_file_of_limits_with_mistakes_lists_them(tmp_path: Path) -> None:
@@ -172,11 +230,22 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
     assert [one.verdict for one in told_of.changes if one.figure == "mean AUROC"] == ["worse", "same"]
     assert any("Two machines (processor" in line for line in told_of.notes)
     assert any("chestxray14 is another file" in line for line in told_of.notes)
-    other["data"] = ["another"]
+    assert {one.verdict for one in told_of.changes if one.figure == "peak_rss_mb"} == {"another machine"}
+    # As many films of the same name, and not the same.
+    other["films_sha256"] = "0" * 64
     (tmp_path / "films.json").write_text(json.dumps(other))
     told_of = compare(tmp_path / "base.json", tmp_path / "films.json")
     assert {one.verdict for one in told_of.changes if one.figure == "mean AUROC"} == {"other films"}
     assert any("AUROC does not compare" in line for line in told_of.notes)
+    # Reports made before the films were hashed go by the names of their data sets.
+    for name, data in (("old.json", told["data"]), ("other.json", ["another"])):
+        (tmp_path / name).write_text(
+            json.dumps({key: of for key, of in told.items() if key != "films_sha256"} | {"data": data})
+        )
+        verdicts = {
+            one.verdict for one in compare(tmp_path / "base.json", tmp_path / name).changes if "AUROC" in one.figure
+        }
+        assert verdicts == {"same" if name == "old.json" else "other films"}
 
 
 @pytest.mark.parametrize(
