@@ -62,6 +62,8 @@ def loss(row: Candidate) -> str:
         worst = min(findings, key=lambda name: findings[name].value)
         parts.append(f"AUROC {mean.value:+.4f} ({mean.low:+.4f} to {mean.high:+.4f})")
         parts.append(f"worst {worst} {findings[worst].value:+.4f}")
+        if row.drift.unjudged:
+            parts.append(f"not judged, of films of one kind only: {', '.join(row.drift.unjudged)}")
     if row.agreement is not None:
         parts.append(f"p off by {row.agreement.mean:.4f}, {100 * row.agreement.flipped:.1f} % of flags")
     return ", ".join(parts)

@@ -64,7 +64,10 @@ def recard(
     manifest = bundle.manifest
     source = manifest.accuracy.source.removesuffix(" test")
     everything = _read(manifest, data)
-    films = labelled_as(_tested(manifest, everything, source, manifest.accuracy.films), manifest.names)
+    tested = labelled_as(_test_films(everything, source), manifest.names)
+    # Those that nobody labelled were not measured on.
+    films = tested.take(~np.isnan(tested.labels).all(1))
+    _check_count(manifest, films, source, manifest.accuracy.films)
     found = gather(open_subject(bundle.folder), manifest.findings, films, read_facts(data, films), source, tick=tick)
     _check_same(manifest, films, found)
     new = manifest.model_copy(
@@ -99,15 +102,17 @@ def _read(manifest: Manifest, data: Sequence[Path]) -> Films:
     return join([read_data(path, uncertain=uncertain) for path in data])
 
 
-def _tested(manifest: Manifest, films: Films, source: str, wanted: int) -> Films:
-    """The test films of a source, which are to be so many as the bundle was measured on. Raises DataError where they are not."""
-    own = films.take((films.sources == source) & (films.splits == "test"))
+def _test_films(films: Films, source: str) -> Films:
+    return films.take((films.sources == source) & (films.splits == "test"))
+
+
+def _check_count(manifest: Manifest, own: Films, source: str, wanted: int) -> None:
+    """Raise DataError where a source's test films are not so many as the bundle was measured on."""
     if len(own) != wanted:
         raise DataError(
             f"{manifest.name} was measured on {wanted} {source} test films, and the data given hold {len(own)}; give the same data"
             " sets"
         )
-    return own
 
 
 def _gate(bundle: Bundle, films: Films) -> Gate | None:
@@ -117,7 +122,8 @@ def _gate(bundle: Bundle, films: Films) -> Gate | None:
         return None
     refused = {}
     for source in gate.refused:
-        own = _tested(bundle.manifest, films, source, bundle.manifest.training.films[source]["test"])
+        own = _test_films(films, source)
+        _check_count(bundle.manifest, own, source, bundle.manifest.training.films[source]["test"])
         told = score(open_subject(bundle.folder), own.files, RUNTIME)
         if told.unread:
             raise DataError(f"{len(told.unread)} test film(s) cannot be read: {next(iter(told.unread.values()))}")

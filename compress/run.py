@@ -83,7 +83,8 @@ def compress(
             f"{len(typical)} training films for the {recipe.gate_components} components of the gate; give more films, or in the"
             " recipe more `gate_films` or fewer `gate_components`"
         )
-    stages = run_chain(run, parent, data, recipe.steps, cache=cache, say=say)
+    first = (recipe.quantization_aware or recipe).float_layers
+    stages = run_chain(run, parent, data, recipe.steps, cache=cache, say=say, float_layers=first)
     network = stages[-1].network
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,6 +124,8 @@ def compress(
 
         names = tuple(films.findings[i] for i in carried)
         validation, test = rows("validation", recipe.source), rows("test", recipe.source)
+        # What nobody labelled is not measured on, and not counted as if it were.
+        test = test[~np.isnan(films.labels[test][:, carried]).all(1)]
         known, truth = (films.labels[which][:, carried].astype(np.float64) for which in (validation, test))
         for graph in [*([tensorrt] if tensorrt else []), *graphs]:
             calibration = platt(known, score(graph, planes[validation]).logits)

@@ -57,7 +57,7 @@ class Labelled:
     """Labelled test films, those findings of the model that they label.
 
     columns: of the model's outputs. labels: float64 [N, len(columns)] in {0, 1, nan}. sources: [N], the data set of each film.
-    source: what a report calls them.
+    source: what a report calls them. unjudged: findings that they label, all with it or all without it.
     """
 
     columns: tuple[int, ...]
@@ -66,23 +66,27 @@ class Labelled:
     patients: NDArray[np.str_]
     sources: NDArray[np.str_]
     source: str
+    unjudged: tuple[str, ...] = ()
 
 
 def labelled(films: Films, findings: Sequence[str], source: str) -> Labelled:
     """The labels that tell about the model's findings. Raises DataError when none does."""
-    told = []
+    told, unjudged = [], []
     for column, name in enumerate(findings):
         if name in films.findings:
             values = films.labels[:, films.findings.index(name)].astype(np.float64)
             if measurable(values[:, None], sources=films.sources):
                 told.append((column, name, values))
+            elif not np.isnan(values).all():
+                unjudged.append(name)
     if not told:
         raise DataError(
             f"{source}: its test films do not label any of the model's findings ({', '.join(findings)}) with both kinds of film;"
             " give the data set that the model was made for, or leave --data out"
         )
     columns, names, values_of = zip(*told, strict=True)
-    return Labelled(columns, names, np.stack(values_of, axis=1), films.patients, films.sources, source)
+    labels = np.stack(values_of, axis=1)
+    return Labelled(columns, names, labels, films.patients, films.sources, source, tuple(unjudged))
 
 
 def agreement(full: Floats, logits: Floats, manifest: Manifest) -> Agreement:
@@ -104,7 +108,8 @@ def drift(told: Labelled, full: Floats, logits: Floats) -> AurocDrift:
     mean = mean_auroc_interval(
         told.labels, logits[:, columns], told.patients, baseline=full[:, columns], sources=told.sources
     )
-    return AurocDrift(films=len(told.labels), source=told.source, mean=mean, findings=findings)
+    some = int((~np.isnan(told.labels).all(1)).sum())
+    return AurocDrift(films=some, source=told.source, mean=mean, findings=findings, unjudged=told.unjudged)
 
 
 def outside(gate: BuildGate, agreed: Agreement, lost: AurocDrift | None, refused: float) -> str:

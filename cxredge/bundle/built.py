@@ -36,12 +36,16 @@ class Agreement(Record):
 
 
 class AurocDrift(Record):
-    """Paired AUROC difference, candidate minus the network before it was rounded: the mean over findings, and per finding."""
+    """Paired AUROC difference, candidate minus the network before it was rounded: the mean over findings, and per finding.
+
+    films: that are labelled for one of them. unjudged: findings that could not be judged, since all films have them, or none.
+    """
 
     films: int
     source: str
     mean: Interval
     findings: dict[str, Interval]
+    unjudged: tuple[str, ...] = ()
 
 
 class Candidate(Record):

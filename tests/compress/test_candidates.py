@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from cxredge.bundle import Bundle
 from cxredge.bundle.built import NOT_MEASURED, Agreement, AurocDrift, Candidate, Latency
+from cxredge.compress.build_card import loss
 from cxredge.compress.candidate_graphs import Graphs, widest_weight
 from cxredge.compress.candidates import KEPT, LATER, SLOWER, Films, Table, choose, is_target
 from cxredge.compress.measure import Job, Measured, measure
@@ -113,11 +114,25 @@ def test_drift_of_several_data_sets_is_that_within_each() -> None:
     told = labelled(films, ["a"], "both test")
     full = (labels + rng.normal(size=80))[:, None].astype(np.float64)
     moved = full + np.where(sources == "south", 2.0, 0.0)[:, None]
-    assert drift(told, full, moved).mean == Interval(0, 0, 0)
+    found = drift(told, full, moved).mean
+    assert found.value == 0
+    assert 0 < found.high < 0.01
+    assert drift(told, full, full.copy()).mean == Interval(0, 0, 0)
     together = replace(told, sources=np.repeat("one", 80))
     assert abs(drift(together, full, moved).mean.value) > 0.01
     with pytest.raises(DataError, match="both kinds of film"):
         labelled(replace(films, labels=(sources == "north")[:, None].astype(np.float32)), ["a"], "both test")
+
+
+def test_a_finding_with_films_of_one_kind_only_is_named_beside_the_drift() -> None:
+    labels = np.array([[1, 0, 0], [0, 0, 1], [1, 0, np.nan], [np.nan] * 3], np.float32)
+    numbers = np.arange(4).astype(str)
+    files = tuple(Path(f"{number}.png") for number in numbers)
+    films = TrainFilms(files, numbers, np.repeat("one", 4), np.repeat("test", 4), ("a", "b", "c"), labels)
+    found = drift(labelled(films, ["a", "b", "c", "d"], "one test"), *np.random.default_rng(0).normal(size=(2, 4, 4)))
+    assert (found.films, set(found.findings), found.unjudged) == (3, {"a", "c"}, ("b",))
+    named = Candidate(runtime="r", precision="int8", drift=found, verdict=KEPT)
+    assert "not judged, of films of one kind only: b" in loss(named)
 
 
 def lost(mean: float, **findings: tuple[float, float]) -> AurocDrift:
@@ -158,3 +173,8 @@ def test_a_profile_of_ones_own_is_this_machine_only_where_all_it_says_is_true() 
     ):
         assert not is_target(replace(mine, **untrue), replace(here, nvidia="")), untrue  # type: ignore[arg-type]
     assert is_target(replace(mine, boards=("Some Board",)), replace(here, board="Some Board 5"))
+    # As shipped it means any machine; changed under the same name, it means what it says.
+    shipped = read_profile("generic")
+    assert is_target(shipped, here)
+    assert is_target(replace(shipped, threads=2), here)
+    assert not is_target(replace(shipped, cores=here.cores + 2), here)
