@@ -17,14 +17,14 @@ from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.planes import cached_planes
 from cxredge.train.run_folder import data_hash
 from cxredge.train.sources import Films, Uncertain, carve_validation, join
-from cxredge.train.tables import read_data, validation_hash
+from cxredge.train.tables import read_data, validation_hash, validation_hashes
 from cxredge.train.teacher import is_bundle, open_bundled, split_seed_of, splits_of
 
 # What of a manifest's recipe tells of the training; the rest tells how that bundle was quantized.
 _RUN_FACTS = (
     "architecture", "findings", "preprocessing", "validation_share", "split_seed", "seed", "uncertain", "metadata", "epochs",
-    "epochs_run", "kept_epoch", "sources", "data", "data_sha256", "validation_sha256", "validation_auroc", "versions",
-    "environment", "training_seconds",
+    "epochs_run", "kept_epoch", "sources", "data", "data_sha256", "validation_sha256", "validation_sha256_of",
+    "validation_auroc", "versions", "environment", "training_seconds",
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def open_parent(where: Path, data: Sequence[Path], cache: Path) -> Parent:
         raise DataError(
             f"{where} was trained on other films or labels than those given; put them back, or train it again on these"
         )
-    facts["validation_sha256"] = validation_hash(films)
+    facts |= {"validation_sha256": validation_hash(films), "validation_sha256_of": validation_hashes(films)}
     preprocessing = Preprocessing(**facts["preprocessing"])
     return Parent(network, preprocessing, films, cached_planes(films.files, preprocessing, cache), facts)
 
@@ -100,7 +100,7 @@ def _of_bundle(where: Path, data: Sequence[Path], cache: Path) -> Parent:
     planes = cached_planes(films.files, preprocessing, cache)
     network = open_bundled(where, films, planes, preprocessing, carved_by).eval()
     facts = {key: value for key, value in made.items() if key in _RUN_FACTS}
-    facts["validation_sha256"] = validation_hash(films)
+    facts |= {"validation_sha256": validation_hash(films), "validation_sha256_of": validation_hashes(films)}
     return Parent(network, preprocessing, films, planes, facts)
 
 

@@ -28,7 +28,7 @@ from cxredge.train.processes import Processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
 from cxredge.train.tables import data_hash as data_hash
-from cxredge.train.tables import validation_hash
+from cxredge.train.tables import validation_hash, validation_hashes
 from cxredge.train.teacher import identity
 from cxredge.train.validate import mean_auroc
 
@@ -172,6 +172,7 @@ def describe(
         "data": [folder.name for folder in data],
         "data_sha256": data_hash(films),
         "validation_sha256": validation_hash(films),
+        "validation_sha256_of": validation_hashes(films),
         "validation_auroc": {k: None if math.isnan(v) else round(v, 5) for k, v in scores.items()},
         "versions": {key: known[key] for key in ("cxredge", "torch", "python")},
         "environment": known,

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -113,9 +113,7 @@ def carved_as(films: Films, where: Path) -> Films:
                 f"{where} was validated on {wanted} films of {source}, and of those given {found} would be carved: not the films it"
                 " was trained on, so which of them it knows cannot be told"
             )
-    # The hash is of all its sources together; of some of them the counts alone tell.
-    whole = set(training.films) <= set(films.sources.tolist())
-    if whole and training.recipe.get("validation_sha256", validation_hash(films)) != validation_hash(films):
+    if not is_validated_on(training.recipe, films, whole=set(training.films) <= set(films.sources.tolist())):
         raise DataError(
             f"{where} was validated on as many films, but on others than would be carved of those given: with other labels or films"
             " the split is another, so which of them it knows cannot be told"
@@ -139,3 +137,19 @@ def validation_hash(films: Films) -> str:
     carved = zip(films.sources.tolist(), films.names, films.splits.tolist(), strict=True)
     lines = sorted(json.dumps([source, name]) for source, name, split in carved if split == "validation")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def validation_hashes(films: Films) -> dict[str, str]:
+    """The same of each source alone: a bundle may be met with some of its sources only."""
+    return {str(source): validation_hash(films.take(films.sources == source)) for source in sorted(set(films.sources))}
+
+
+def is_validated_on(made: Mapping[str, object], films: Films, *, whole: bool) -> bool:
+    """Whether the validation films of these are those that a network was validated on. made: `run.json`, or a manifest's recipe.
+
+    whole: all its sources are here. Of some of them networks made before each source had its hash do not tell.
+    """
+    each = made.get("validation_sha256_of")
+    if isinstance(each, Mapping):
+        return all(each.get(source, now) == now for source, now in validation_hashes(films).items())
+    return not whole or made.get("validation_sha256", validation_hash(films)) == validation_hash(films)

@@ -21,7 +21,7 @@ from cxredge.train.network import FilmNetwork, load_network
 from cxredge.train.recipe import Recipe
 from cxredge.train.sources import Films
 from cxredge.train.subject import read_run
-from cxredge.train.tables import validation_hash
+from cxredge.train.tables import is_validated_on
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def open_bundled(
     then = {source: counted[source] for source in now}
     carved = (made.recipe.get("validation_share"), split_seed_of(made.recipe))
     whole = len(now) == len(counted)
-    same = not whole or made.recipe.get("validation_sha256", validation_hash(known)) == validation_hash(known)
+    same = is_validated_on(made.recipe, known, whole=whole)
     if now and (carved != carved_by or now != then or not same):
         raise DataError(
             f"{where} was validated on other films than this run (split_seed {carved[1]}, validation_share {carved[0]}, {then});"
