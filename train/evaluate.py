@@ -17,6 +17,7 @@ from cxredge.imaging.overlay import heat_maps, thumbnail
 from cxredge.imaging.peak import strongest
 from cxredge.metrics import Floats, Interval, proportion
 from cxredge.runtimes import Outputs
+from cxredge.scan.labels import slips
 from cxredge.train.against import Against, compare_with
 from cxredge.train.engine import engine_version
 from cxredge.train.facts import Box, read_boxes, read_facts
@@ -165,8 +166,13 @@ def evaluate(
 def matched(films: Films, subject: Subject) -> tuple[Films, list[int]]:
     """The films with the labels of the model's findings only, and the model's columns for them.
 
-    Raises DataError when the films are labelled for none of the model's findings.
+    Raises DataError when the films are labelled for none of the model's findings, or for one under nearly its name.
     """
+    # Left out in silence, it would be missing from the mean.
+    for label, name in slips(films.findings, subject.findings).items():
+        raise DataError(
+            f"the films are labelled for {label!r}, which {subject.name} calls {name}; call it so in the labels table"
+        )
     shared = [name for name in subject.findings if name in films.findings]
     known = [name for name in shared if not np.isnan(films.labels[:, films.findings.index(name)]).all()]
     if not known:

@@ -32,9 +32,8 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
     columns = list(lines.fieldnames or [])
     if twice := [column for column, count in Counter(columns).items() if count > 1 and column]:
         raise LabelsError(f"{table}: holds the column {twice[0]} twice")
-    alike = {_plain(finding): finding for finding in findings}
-    if slips := [c for c in columns if c not in findings and _plain(c) in alike]:
-        raise LabelsError(f"{table}: the column {slips[0]!r} is called {alike[_plain(slips[0])]} in this model")
+    for column, finding in slips(columns, findings).items():
+        raise LabelsError(f"{table}: the column {column!r} is called {finding} in this model")
     if "file" not in columns or not set(columns) & set(findings):
         raise LabelsError(
             f"{table}: needs a column `file` and at least one of the model's findings: {', '.join(findings)};"
@@ -51,6 +50,12 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
     if all(math.isnan(value) for row in labels.values() for value in row):
         raise LabelsError(f"{table}: says nothing of any film; 1 is with the finding, 0 without, empty unknown")
     return labels
+
+
+def slips(columns: Iterable[str], findings: Sequence[str]) -> dict[str, str]:
+    """Columns that are nearly called as a finding is: in another case, with other spaces or dashes. Column -> finding."""
+    alike = {_plain(finding): finding for finding in findings}
+    return {column: alike[_plain(column)] for column in columns if column not in findings and _plain(column) in alike}
 
 
 def _plain(column: str) -> str:

@@ -265,3 +265,13 @@ def test_a_finding_of_several_data_sets_is_ranked_within_each(cli: Cli, table: P
         assert "Labelled by several data sets: Effusion. AUROC is the mean within each" in told
         assert "anked together" in told
     assert "Within each data set" in page
+
+
+def test_labels_under_nearly_a_findings_name_are_refused(cli: Cli, tmp_path: Path) -> None:
+    """Left out in silence, the mean would be over the others."""
+    films = sorted((FILMS / "chestxray14" / "images").glob("*.jpg"))[:6]
+    lines = ["file,Effusion,infiltration", *(f"{film},{i % 2},{i % 3 % 2}" for i, film in enumerate(films))]
+    (tmp_path / "lab.csv").write_text("\n".join(lines))
+    run = cli("evaluate", "chestxray14-small", "--data", "lab.csv", "-o", "out")
+    assert run.returncode == 2
+    assert "labelled for 'infiltration', which chestxray14-small calls Infiltration" in run.stderr
