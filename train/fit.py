@@ -27,11 +27,12 @@ from cxredge.train.processes import Processes, processes
 from cxredge.train.recipe import Recipe
 from cxredge.train.run_folder import Log, claim, describe, write_network
 from cxredge.train.sampling import epoch_batches
-from cxredge.train.sources import PUBLISHED, carve_validation, join
+from cxredge.train.sources import PUBLISHED, Films, carve_validation, join
 from cxredge.train.start import check_start, network_to_start
 from cxredge.train.tables import read_data
 from cxredge.train.teacher import is_bundle, is_run, open_teacher
 from cxredge.train.unlabelled import add_unlabelled
+from cxredge.train.unseen import called_alike
 from cxredge.train.validate import mean_auroc, means_by_source, predict, validation_auroc
 
 
@@ -140,6 +141,8 @@ def _fit(
     with _progress(on) as bar:
         if log is not None:
             bar.console.print(log.where(), markup=False, soft_wrap=True)
+            for said in _cautions(recipe, teachers, held_out):
+                bar.console.print(f"Caution: {said}", markup=False, soft_wrap=True)
         loop = Loop(recipe, films, planes, network, average, loss, taught_by, checkpoints, log, bar, on, metadata)
         while progress.epoch < recipe.epochs and not _risen_no_more(recipe, progress):
             started = time.perf_counter()
@@ -185,6 +188,12 @@ def _keep(recipe: Recipe, progress: Progress, scores: dict[str, float], average:
     if score > progress.best_score:
         progress.scores, progress.best_score, progress.best_epoch = scores, score, progress.epoch
         progress.best = {key: value.clone() for key, value in average.module.state_dict().items()}
+
+
+def _cautions(recipe: Recipe, teachers: Sequence[Path], held_out: Films) -> list[str]:
+    """Of runs that this one learns from: a table under another name may hold the films that they were trained on."""
+    learned = dict.fromkeys([*teachers, *([Path(recipe.weights)] if is_run(recipe.weights) else [])])
+    return [said for where in learned for said in called_alike(where, where.name, held_out, "validation films")]
 
 
 def _progress(on: Processes) -> Bar:

@@ -64,6 +64,7 @@ def _begin(
         "films": len(films),
         "findings": list(films.findings),
         "data_sha256": data_hash(films),
+        "order_sha256": _order_hash(films),
     }
     if teachers:
         said["teachers"] = [identity(teacher) for teacher in teachers]
@@ -72,10 +73,17 @@ def _begin(
     stored = read_json(run / "resolved.json")
     if stored is not None and _begun(run) and not _same(stored, said):
         raise DataError(
-            f"{run} holds a run of another recipe or other films; choose another --output or remove that folder"
+            f"{run} holds a run of another recipe or other films, or of these in another order; choose another --output or remove"
+            " that folder"
         )
     write_json(run / "resolved.json", said)
     write_splits(run, films)
+
+
+def _order_hash(films: Films) -> str:
+    """Films are drawn by their places: with a table sorted anew, a run that goes on would see some twice and others never."""
+    named = [f"{source}/{name}" for source, name in zip(films.sources.tolist(), films.names, strict=True)]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
@@ -127,7 +135,7 @@ def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
     before = {**Recipe().model_dump(), **before}
     if any(before[key] != now["recipe"].get(key) for key in before if key not in _INDIFFERENT):
         return False
-    then = {**{key: now[key] for key in ("data_sha256", "metadata_sha256") if key in now}, **then}
+    then = {**{key: now[key] for key in ("data_sha256", "order_sha256", "metadata_sha256") if key in now}, **then}
     return {k: v for k, v in then.items() if k != "recipe"} == {k: v for k, v in now.items() if k != "recipe"}
 
 

@@ -174,7 +174,8 @@ def _claim(
         "teachers": [identity(teacher) for teacher in teachers],
     }
     stored = run / "tuned.json"
-    if read_json(stored) not in (None, said):
+    # Where no trial ran, a slip in the recipe ended it.
+    if (run / "trials").exists() and read_json(stored) not in (None, said):
         raise DataError(
             f"{run} holds a search around another recipe or on other data; choose another --output or remove that folder"
         )

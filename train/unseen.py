@@ -28,12 +28,7 @@ def check_unseen(model: Subject, data: Sequence[Path], films: Films, split: str)
             raise
         return [f"{model.name} may have been trained on some of these films: {error}"]
     if not seen:
-        alike = _namesakes(model.splits_of, films)
-        return [
-            f"{len(alike)} of these {len(films)} films are called as films of another data set that {model.name} was trained on"
-            f" ({name} first); if they are the same, they flatter it"
-            for name in alike[:1]
-        ]
+        return called_alike(model.splits_of, model.name, films, "films")
     kind = "films" if split == "all" else f"{split} films"
     said = f"{model.name} was trained on {len(seen)} of these {len(films)} {kind}, or on others of their patients ({seen[0]} first)"
     if split == "all":
@@ -68,6 +63,16 @@ def learned_from(where: Path, data: Sequence[Path], films: Films) -> list[str]:
         patients = set(learned.patients.tolist())
     given = zip(films.sources.tolist(), films.names, films.patients.tolist(), strict=True)
     return [name for source, name, patient in given if (source, name) in seen or patient in patients]
+
+
+def called_alike(where: Path, name: str, films: Films, kind: str) -> list[str]:
+    """A sentence where films are called as films of another data set that a run was trained on. name, kind: what it calls them."""
+    alike = _namesakes(where, films)
+    return [
+        f"{len(alike)} of these {len(films)} {kind} are called as films of another data set that {name} was trained on"
+        f" ({first} first); if they are the same, they flatter it"
+        for first in alike[:1]
+    ]
 
 
 def _namesakes(where: Path, films: Films) -> list[str]:

@@ -273,3 +273,13 @@ def test_a_recipe_reads_back_as_it_was_written(tmp_path: Path) -> None:
     recipe = read_recipe("paediatric", loss="focal", patience=3)
     (tmp_path / "own.toml").write_text(written(recipe, "two\nlines"))
     assert read_recipe(str(tmp_path / "own.toml")) == recipe
+
+
+def test_a_search_that_tried_nothing_may_be_corrected(tmp_path: Path) -> None:
+    slip = SMALL.model_copy(update={"epochs": 1, "films_per_epoch": {"nobody": 4}})
+    with pytest.raises(DataError, match="films_per_epoch names 'nobody'"):
+        tune(slip, DATA, tmp_path / "found", trials=1, cache=tmp_path)
+    mended = SMALL.model_copy(update={"epochs": 1})
+    assert tune(mended, DATA, tmp_path / "found", trials=1, cache=tmp_path).counts == (1, 0)
+    with pytest.raises(DataError, match="another recipe or on other data"):
+        tune(slip, DATA, tmp_path / "found", trials=1, cache=tmp_path)

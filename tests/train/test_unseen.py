@@ -13,6 +13,7 @@ from cxredge.errors import DataError
 from cxredge.train.evaluate import evaluate
 from cxredge.train.fit import fit
 from cxredge.train.recipe import Recipe
+from cxredge.train.recipe import written as as_toml
 from cxredge.train.subject import open_subject
 from cxredge.train.tables import read_films
 
@@ -91,6 +92,49 @@ def test_all_films_are_measured_and_said_to_flatter(
     # Under another name of the table it cannot be sure that they are the same films.
     (caution,) = measure(run, written(tmp_path / "again.csv", rows, without="split"))
     assert re.match(r"\d+ of these 24 films are called as films of another data set that run was trained on", caution)
+
+
+def test_a_run_that_learns_from_films_under_another_name_says_so(
+    cli: Cli, rows: list[dict[str, str]], run: Path, tmp_path: Path
+) -> None:
+    written(tmp_path / "again.csv", rows)
+    # Drawn by another seed, validation holds films that the first was trained on.
+    (tmp_path / "other.toml").write_text(as_toml(SMALL.model_copy(update={"split_seed": 7}), "Trial"))
+    words = (
+        "train",
+        "--data",
+        "again.csv",
+        "--recipe",
+        "other.toml",
+        "--weights",
+        run.name,
+        "--cache",
+        "cache",
+        "-o",
+        "second",
+    )
+    told = cli(*words)
+    assert told.returncode == 0, told.stderr
+    assert re.search(
+        r"Caution: \d+ of these \d+ validation films are called as films of another data set that run was trained on",
+        told.stdout + told.stderr,
+    )
+
+
+def test_a_run_goes_on_with_its_films_in_their_order_only(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    recipe = SMALL.model_copy(update={"epochs": 2})
+
+    def stop(_epoch: int, _area: float) -> None:
+        raise KeyboardInterrupt
+
+    table, again = written(tmp_path / "lab.csv", rows), {"cache": tmp_path / "cache"}
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, [table], tmp_path / "begun", watch=stop, **again)
+    written(table, rows[::-1])
+    with pytest.raises(DataError, match="or of these in another order"):
+        fit(recipe, [table], tmp_path / "begun", **again)
+    written(table, rows)
+    fit(recipe, [table], tmp_path / "begun", **again)
 
 
 def test_what_a_bundle_was_trained_on_is_told_as_far_as_it_can_be() -> None:
