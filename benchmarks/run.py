@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-import numpy as np
-
 from cxredge import __version__
 from cxredge.benchmarks import sensors
 from cxredge.benchmarks.accuracy import SAMPLES, Accuracy, judge_all, judged_films
@@ -94,9 +92,8 @@ def benchmark(
 
 def _hash_of(films: Films) -> str:
     """Of the films by name and of their labels, in whatever order a table has them."""
-    order = np.lexsort((films.names, films.sources))
-    said = [films.findings, films.take(order).sources.tolist(), films.take(order).names, films.labels[order].tolist()]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    rows = sorted(zip(films.sources.tolist(), films.names, films.labels.tolist(), strict=True), key=lambda row: row[:2])
+    return hashlib.sha256(json.dumps([films.findings, rows]).encode()).hexdigest()
 
 
 def _readable(files: Sequence[Path], subject: Subject) -> tuple[list[Path], list[str]]:

@@ -66,7 +66,7 @@ def recard(
     everything = _read(manifest, data)
     tested = labelled_as(_test_films(everything, source), manifest.names)
     # Those that nobody labelled were not measured on.
-    films = tested.take(~np.isnan(tested.labels).all(1))
+    films = tested.take(np.flatnonzero(~np.isnan(tested.labels).all(1)))
     _check_count(manifest, films, source, manifest.accuracy.films)
     found = gather(open_subject(bundle.folder), manifest.findings, films, read_facts(data, films), source, tick=tick)
     _check_same(manifest, films, found)

@@ -1,12 +1,12 @@
 """CheXpert (Irvin et al., AAAI 2019) as it is published: `train.csv`, `valid.csv`, and `patient00001/study1/view1_frontal.jpg`."""
 
-import csv
 import math
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from cxredge.errors import DataError
-from cxredge.train.sources import PICTURES, Listing, Uncertain, made_films
+from cxredge.train.rows import rows_by_column
+from cxredge.train.sources import Listing, Uncertain, is_picture, made_films
 
 # train.csv was labelled from the reports by a program; valid.csv (200 studies) and test.csv (500, published later) by
 # radiologists from the films. So both of the latter are test films; validation is carved from train.csv by patient.
@@ -50,8 +50,10 @@ def list_chexpert(folder: Path, *, uncertain: Uncertain = "ignore") -> Listing:
     meaning = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
     meaning |= dict.fromkeys(("-1", "-1.0"), _UNCERTAIN[uncertain])
     files, patients, splits, labels, missing, laterals = [], [], [], [], [], 0
+    stands: dict[Path, str] = {}
+    contradictions = []
     for table, split in SPLITS.items():
-        for number, row in _rows(folder / table):
+        for number, row in chexpert_rows(folder / table):
             where = PurePosixPath(row["Path"])
             at = next((i for i, part in enumerate(where.parts) if part.startswith("patient")), None)
             if at is None:
@@ -62,12 +64,17 @@ def list_chexpert(folder: Path, *, uncertain: Uncertain = "ignore") -> Listing:
                 laterals += 1
                 continue
             # The path begins with the name the folder was published under; here it may have another.
-            file = _found(folder.joinpath(table.removesuffix(".csv"), *where.parts[at:]))
+            published = folder.joinpath(table.removesuffix(".csv"), *where.parts[at:])
+            file = _found(published)
+            line = f"line {number} of {table}"
+            if (first := stands.setdefault(file or published, line)) != line:
+                contradictions.append(f"{row['Path']} stands in {first} and again in {line}")
+                continue
             if file is None:
                 missing.append(row["Path"])
                 continue
             # A column that a table does not have is unknown there, unlike an empty cell.
-            said = {column: (row.get(column) or "").strip() if column in row else "?" for column in FINDINGS}
+            said = {column: row.get(column, "?") for column in FINDINGS}
             if wrong := [f"{column}: {text!r}" for column, text in said.items() if text not in meaning and text != "?"]:
                 raise DataError(f"{folder / table}, line {number}, {wrong[0]} is neither 1, 0, -1 nor empty")
             files.append(file)
@@ -75,23 +82,27 @@ def list_chexpert(folder: Path, *, uncertain: Uncertain = "ignore") -> Listing:
             splits.append(split)
             labels.append([meaning.get(text, math.nan) for text in said.values()])
     films = made_films("chexpert", folder, files, patients, splits, tuple(FINDINGS.values()), labels)
-    return Listing(films, tuple(missing), left_out=(("lateral films", laterals),) if laterals else ())
+    left_out = (("lateral films", laterals),) if laterals else ()
+    return Listing(films, tuple(missing), tuple(contradictions), left_out)
 
 
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and row; none where the data set comes without that table."""
+def chexpert_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells of one of CheXpert's tables, by column; none where the data set comes without that table.
+
+    Raises DataError for a table with none of the findings, and the errors of `rows_by_column`.
+    """
     if not table.is_file():
         return []
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        if "Path" not in (reader.fieldnames or ()):
-            raise DataError(
-                f"{table}: not CheXpert's table: it has no column `Path`; a labels table is given as a .csv"
-            )
-        return list(enumerate(reader, start=2))
+    facts = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
+    rows = rows_by_column(table, (*facts, *FINDINGS), needs=("Path",))
+    if rows and not set(FINDINGS) & set(rows[0][1]):
+        raise DataError(
+            f"{table}: not CheXpert's table: none of its columns is a finding; found: {', '.join(rows[0][1])}"
+        )
+    return rows
 
 
 def _found(file: Path) -> Path | None:
     if file.is_file():
         return file
-    return next((copy for copy in sorted(file.parent.glob(f"{file.stem}.*")) if copy.suffix.lower() in PICTURES), None)
+    return next((copy for copy in sorted(file.parent.glob(f"{file.stem}.*")) if is_picture(copy)), None)

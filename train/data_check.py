@@ -12,7 +12,7 @@ from cxredge import __version__
 from cxredge.metrics import Interval, proportion
 from cxredge.train.duplicates import exact_copies, near_copies
 from cxredge.train.facts import read_facts
-from cxredge.train.labels import list_table, same_patient
+from cxredge.train.labels import list_table
 from cxredge.train.looks import Look, Tick, look_at
 from cxredge.train.sources import PUBLISHED, Films, Listing, list_source, patients_in_two_splits
 
@@ -212,7 +212,7 @@ def _shared(tables: Sequence[Films]) -> list[Shared]:
         for table, patient, name in named:
             # Without a number a film is its own patient.
             if patient != f"{table}/{name}":
-                held.setdefault(same_patient(patient.removeprefix(f"{table}/")), Counter())[table] += 1
+                held.setdefault(patient.removeprefix(f"{table}/"), Counter())[table] += 1
     return [Shared(patient, dict(films)) for patient, films in sorted(held.items()) if len(films) > 1]
 
 
@@ -251,7 +251,7 @@ def _faults(sources: list[SourceCheck], exact: list[Copies], near: list[Copies])
     for source in sources:
         counts["films that a table names are missing"] += len(source.missing)
         counts["films cannot be read"] += len(source.unreadable)
-        counts["films stand in two split lists"] += len(source.contradictions)
+        counts["films stand in two split lists or in two rows of a table"] += len(source.contradictions)
         counts["patients have films in two splits"] += len(source.leaks)
     counts["sets of exact copies lie across splits"] = sum(one.leaks for one in exact)
     counts["sets of near copies lie across splits"] = sum(one.leaks for one in near)

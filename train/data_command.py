@@ -108,7 +108,7 @@ def _show_source(console: Console, source: SourceCheck) -> None:
         console.print(f"{source.name}: {count} {what}, left out")
     _list(console, f"{source.name}: missing", source.missing)
     _list(console, f"{source.name}: unreadable", (f"{one.file} ({one.reason})" for one in source.unreadable))
-    _list(console, f"{source.name}: in two split lists", source.contradictions)
+    _list(console, f"{source.name}: named twice", source.contradictions)
     told = (f"{one.patient} ({', '.join(f'{n} in {s}' for s, n in one.splits.items())})" for one in source.leaks)
     _list(console, f"{source.name}: patients in two splits", told)
 

@@ -1,20 +1,24 @@
 """What a data set says of a film besides its findings: the patient's sex and age, the view, and boxes drawn by radiologists."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxredge.errors import DataError
 from cxredge.train.chexpert import SPLITS as CHEXPERT_TABLES
+from cxredge.train.chexpert import chexpert_rows
 from cxredge.train.labels import name_in, read_rows
-from cxredge.train.sources import CHESTXRAY14, Films, name_of
+from cxredge.train.rows import read_cells
+from cxredge.train.sources import CHESTXRAY14, Films, data_entry_rows, name_of
 
 # BBox_List_2017.csv gives its boxes in the published 1024 x 1024 frame and shortens one finding's name.
 BOX_FRAME = 1024
 _BOX_NAMES = {"Infiltrate": "Infiltration"}
+# Whole words only: `mujer` and `missing` begin as `male` does.
+_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 # Upper ends of the age bands, in years.
 AGE_BANDS = (("0-17", 17), ("18-39", 39), ("40-64", 64), ("65 and over", 200))
 
@@ -58,14 +62,14 @@ class Box:
 
 
 def read_facts(folders: Sequence[Path], films: Films) -> Facts:
-    """Sex, age and view of the films, from the tables of their data sets (ChestX-ray14, CheXpert or a labels table)."""
+    """Sex, age and view of the films, from the tables of their data sets (ChestX-ray14, CheXpert or a labels table).
+
+    A sex in other words than F, M, female or male counts as not stated. Raises DataError for a table that cannot be read.
+    """
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for folder in folders:
         if folder.is_dir():
-            for table in _tables(folder):
-                with table.open(newline="", encoding="utf-8-sig") as lines:
-                    for row in csv.DictReader(lines):
-                        rows["", _key(Path(row.get("Image Index") or row["Path"]))] = row
+            rows |= {("", _key(Path(name))): row for name, row in _published(folder)}
         else:
             # A labels table is a source of its own, whose folders may hold films of like names.
             rows |= {(folder.stem, name_in(row)): row for _, row in read_rows(folder)}
@@ -74,17 +78,19 @@ def read_facts(folders: Sequence[Path], films: Films) -> Facts:
         for source, name, file in zip(films.sources.tolist(), films.names, films.files, strict=True)
     ]
     return Facts(
-        np.array([_first(row, "Patient Gender", "Sex", "sex").upper()[:1] for row in said], "U1"),
+        np.array([_SEXES.get(_first(row, "Patient Gender", "Sex", "sex").lower(), "") for row in said], "U1"),
         np.array([_years(_first(row, "Patient Age", "Age", "age")) for row in said]),
         np.array([_first(row, "View Position", "AP/PA", "view").upper() for row in said], "U8"),
     )
 
 
-def _tables(folder: Path) -> list[Path]:
-    return [
-        *sorted(folder.glob("Data_Entry_2017*.csv")),
-        *(folder / t for t in CHEXPERT_TABLES if (folder / t).is_file()),
-    ]
+def _published(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Film and row of the tables that `list_source` takes a folder's films from."""
+    if entries := sorted(folder.glob("Data_Entry_2017*.csv")):
+        yield from ((row["Image Index"], row) for _, row in data_entry_rows(entries[-1]))
+    elif not (folder / "train" / "NORMAL").is_dir():
+        for table in CHEXPERT_TABLES:
+            yield from ((row["Path"], row) for _, row in chexpert_rows(folder / table))
 
 
 def _key(file: Path) -> str:
@@ -93,27 +99,34 @@ def _key(file: Path) -> str:
 
 
 def _first(row: dict[str, str], *columns: str) -> str:
-    return next((row[column].strip() for column in columns if row.get(column)), "")
+    return next((row[column] for column in columns if row.get(column)), "")
 
 
 def read_boxes(folders: Sequence[Path]) -> dict[str, dict[str, list[Box]]]:
-    """Stem of a film -> finding -> its boxes, from `BBox_List_2017.csv` where a data set has one."""
+    """Stem of a film -> finding -> its boxes, from `BBox_List_2017.csv` where a data set has one.
+
+    Raises DataError naming the line that gives no box.
+    """
     boxes: dict[str, dict[str, list[Box]]] = {}
     for table in (folder / "BBox_List_2017.csv" for folder in folders):
         if not table.is_file():
             continue
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            for row in list(csv.reader(lines))[1:]:
-                finding = _BOX_NAMES.get(row[1], row[1])
-                if finding in CHESTXRAY14:
-                    box = Box(*(float(value) / BOX_FRAME for value in row[2:6]))
-                    boxes.setdefault(Path(row[0]).stem, {}).setdefault(finding, []).append(box)
+        for number, cells in read_cells(table)[1:]:
+            try:
+                name, said, left, top, width, height = cells[:6]
+                box = Box(*(float(side) / BOX_FRAME for side in (left, top, width, height)))
+            except ValueError:
+                raise DataError(
+                    f"{table}, line {number}: not a film, a finding and the four numbers of its box"
+                ) from None
+            if (finding := _BOX_NAMES.get(said, said)) in CHESTXRAY14:
+                boxes.setdefault(Path(name).stem, {}).setdefault(finding, []).append(box)
     return boxes
 
 
 def _years(text: str) -> float:
     """`57`, `057Y` (DICOM's and the first publication's form), or nan. Months and days count as no whole year."""
-    text = text.strip().upper()
+    text = text.strip().upper().replace(",", ".")
     number = text.rstrip("YMWD")
     if not number.replace(".", "", 1).isdigit():
         return float("nan")

@@ -1,13 +1,11 @@
 """A generic labels table (.csv): `file`, a column per finding, and optionally `patient`, `split`, `age`, `sex`, `view`."""
 
-import csv
-import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from cxredge.errors import DataError
+from cxredge.train.rows import rows_by_column, same_patient
 from cxredge.train.sources import PUBLISHED, Films, Listing, patients_in_two_splits
 
 # Columns that are no findings, however they are written: `Sex`, `PATIENT`.
@@ -45,7 +43,6 @@ def list_table(table: Path) -> Listing:
         raise DataError(f"{table}: {table.stem} is the name of the published data set; call the table otherwise")
     files, names, patients, splits, labels, missing = [], [], [], [], [], []
     stands: dict[Path, int] = {}
-    spelt: dict[str, str] = {}
     for number, row in lines:
         if not row["file"]:
             raise DataError(f"{table}, line {number} names no film")
@@ -69,8 +66,7 @@ def list_table(table: Path) -> Listing:
         files.append(file)
         # Folders may hold films of like names.
         names.append(name)
-        patient = row.get("patient", "")
-        patients.append(f"{table.stem}/{spelt.setdefault(same_patient(patient), patient) or row['file']}")
+        patients.append(f"{table.stem}/{same_patient(row.get('patient', '')) or name}")
         splits.append(split or "test")
         labels.append([_VALUES[row[finding]] for finding in findings])
     if not files:
@@ -88,55 +84,10 @@ def list_table(table: Path) -> Listing:
 
 
 def read_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells of every row of a .csv, by column, reserved columns by their own name, without spaces around.
-
-    Empty rows, as spreadsheets leave them, are passed over. Raises DataError for what is no table, and for a column without a name
-    or with another one's.
-    """
-    found, begins = [], 1
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.reader(lines, strict=True)
-            columns = [_column(cell) for cell in next(reader, [])]
-            _check_columns(table, columns)
-            begins = reader.line_num + 1
-            for cells in reader:
-                number, begins = begins, reader.line_num + 1
-                if not any(map(str.strip, cells)):
-                    continue
-                if len(cells) != len(columns):
-                    few = "more" if len(cells) > len(columns) else "fewer"
-                    raise DataError(f"{table}, line {number} has {few} cells than the first line")
-                found.append((number, dict(zip(columns, map(str.strip, cells), strict=True))))
-    except csv.Error as error:
-        raise DataError(
-            f"{table}, from line {begins}: no table with commas ({error}); is a quotation mark not closed?"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: cannot be read as UTF-8 text ({error})") from None
-    return found
+    """Line number and cells of every row, reserved columns by their own name. Raises the errors of `rows_by_column`."""
+    return rows_by_column(table, RESERVED)
 
 
 def name_in(row: dict[str, str]) -> str:
     """What a labels table calls the film of a row, its path with slashes."""
     return Path(row.get("file", "").replace("\\", "/")).as_posix()
-
-
-def same_patient(patient: str) -> str:
-    """A patient's number as one text: a spreadsheet writes 12 as 12.0 where other cells of the column are empty."""
-    return re.sub(r"^(\d+)\.0+$", r"\1", patient)
-
-
-def _column(cell: str) -> str:
-    name = cell.strip()
-    return name.lower() if name.lower() in RESERVED else name
-
-
-def _check_columns(table: Path, columns: list[str]) -> None:
-    if "" in columns:
-        raise DataError(
-            f"{table}: column {columns.index('') + 1} has no name; a finding is called by its column, so name it or take it out"
-        )
-    [(most, times)] = Counter(columns).most_common(1) or [("", 0)]
-    if times > 1:
-        raise DataError(f"{table}: {times} columns are called {most}; which of them counts?")

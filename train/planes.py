@@ -26,11 +26,21 @@ def cached_planes(files: Sequence[Path], preprocessing: Preprocessing, cache: Pa
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps([preprocessing.digest, stats]).encode()).hexdigest()[:16]
     stored = cache / f"planes-{key}.npy"
-    if not stored.exists():
-        with _writing(stored, (len(files), 1, preprocessing.size, preprocessing.size)) as planes:
-            _decode(files, preprocessing, planes)
-    planes_read: NDArray[np.uint8] = np.load(stored, mmap_mode="r")
-    return planes_read
+    shape = (len(files), 1, preprocessing.size, preprocessing.size)
+    if (kept := _kept(stored, shape)) is not None:
+        return kept
+    with _writing(stored, shape) as planes:
+        _decode(files, preprocessing, planes)
+    return np.lib.format.open_memmap(stored, "r")
+
+
+def _kept(stored: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The films decoded earlier; None where there are none, or a copy cut short left less than all of them."""
+    try:
+        planes = np.lib.format.open_memmap(stored, "r")
+    except (OSError, ValueError):
+        return None
+    return planes if planes.shape == shape and planes.dtype == np.uint8 else None
 
 
 @contextmanager

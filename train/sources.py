@@ -1,6 +1,5 @@
 """Published data sets, in their published layouts, as one table of films."""
 
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import DataError
+from cxredge.scan.labels import slips
+from cxredge.train.rows import rows_by_column, same_patient
 
 CHESTXRAY14 = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
@@ -110,7 +111,8 @@ def list_source(folder: Path, *, uncertain: Uncertain = "ignore") -> Listing:
     Raises DataError when the folder is of no known layout, or none of its films is there.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of films")
+        file = "a file of no known kind; give a folder of films or a labels table (.csv)"
+        raise DataError(f"{folder}: {file if folder.exists() else 'no such folder of films'}")
     if entries := sorted(folder.glob("Data_Entry_2017*.csv")):
         return _chestxray14(folder, entries[-1])
     if (folder / "train" / "NORMAL").is_dir():
@@ -142,10 +144,16 @@ def name_of(file: Path) -> str:
     return file.name
 
 
+def is_picture(file: Path) -> bool:
+    """Whether a file's name is a film's. `._x.jpeg` is what macOS lays beside x.jpeg on a disk of another system."""
+    return file.suffix.lower() in PICTURES and not file.name.startswith(".")
+
+
 def join(sources: Sequence[Films]) -> Films:
     """Several data sets as one; a finding that a source does not label is unknown (nan) there.
 
-    Raises DataError when two are of one name, or hold the same file: it could train in one and be a test film in the other.
+    Raises DataError when two are of one name, hold the same file, which could train in one and be a test film in the other, or call
+    one finding by nearly the same name.
     """
     held: dict[Path, str] = {}
     for films in sources:
@@ -158,6 +166,11 @@ def join(sources: Sequence[Films]) -> Films:
             if (other := held.setdefault(file.resolve(), source)) not in own:
                 raise DataError(f"{file} is a film of both {other} and {source}; take it out of one of them")
     findings = tuple(dict.fromkeys(finding for films in sources for finding in films.findings))
+    for place, finding in enumerate(findings):
+        for one, other in slips(findings[:place], [finding]).items():
+            raise DataError(
+                f"a finding is called {one!r} in one table and {other!r} in another; call it the same in both"
+            )
     blocks = []
     for films in sources:
         block = np.full((len(films), len(findings)), np.nan, np.float32)
@@ -211,7 +224,7 @@ def _chestxray14(folder: Path, table: Path) -> Listing:
         file.stem: file
         for images in sorted(folder.glob("images*"))
         for file in sorted(images.rglob("*"))
-        if file.suffix.lower() in PICTURES
+        if is_picture(file)
     }
     split_of = dict.fromkeys(_stems(folder / "test_list.txt"), "test")
     contradictions = [
@@ -220,25 +233,35 @@ def _chestxray14(folder: Path, table: Path) -> Listing:
         if split_of.setdefault(stem, "train") == "test"
     ]
     files, patients, splits, labels, missing = [], [], [], [], []
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        for row in csv.DictReader(lines):
-            stem = Path(row["Image Index"]).stem
-            if stem not in split_of:
-                continue
-            if stem not in by_stem:
-                missing.append(row["Image Index"])
-                continue
-            named = set(row["Finding Labels"].split("|")) - {"No Finding"}
-            if unknown := named - set(CHESTXRAY14):
-                raise DataError(f"{table}: {stem} has a finding outside the published 14: {', '.join(sorted(unknown))}")
-            files.append(by_stem[stem])
-            patients.append(row["Patient ID"])
-            splits.append(split_of[stem])
-            labels.append([float(finding in named) for finding in CHESTXRAY14])
+    stands: dict[str, int] = {}
+    for number, row in data_entry_rows(table):
+        stem = Path(row["Image Index"]).stem
+        if stem not in split_of:
+            continue
+        if (first := stands.setdefault(stem, number)) != number:
+            contradictions.append(f"{stem} stands in line {first} and again in line {number} of {table.name}")
+            continue
+        if stem not in by_stem:
+            missing.append(row["Image Index"])
+            continue
+        named = {name.strip() for name in row["Finding Labels"].split("|")} - {"No Finding"}
+        if unknown := named - set(CHESTXRAY14):
+            odd = ", ".join(sorted(unknown)) or "none named"
+            raise DataError(f"{table}, line {number}: {stem} has a finding outside the published 14: {odd}")
+        files.append(by_stem[stem])
+        patients.append(same_patient(row["Patient ID"]))
+        splits.append(split_of[stem])
+        labels.append([float(finding in named) for finding in CHESTXRAY14])
     films = made_films("chestxray14", folder, files, patients, splits, CHESTXRAY14, labels)
     spare = len(by_stem) - len(set(files))
     left_out = (("pictures that the table or the split lists do not name", spare),) if spare else ()
     return Listing(films, tuple(missing), tuple(contradictions), left_out)
+
+
+def data_entry_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells of ChestX-ray14's table, by column. Raises the errors of `rows_by_column`."""
+    needs = ("Image Index", "Finding Labels", "Patient ID")
+    return rows_by_column(table, (*needs, "Patient Age", "Patient Gender", "View Position"), needs=needs)
 
 
 def _stems(listing: Path) -> list[str]:
@@ -253,7 +276,7 @@ def _kermany(folder: Path) -> Listing:
     for split in ("train", "test"):
         for kind in ("NORMAL", "PNEUMONIA"):
             for file in sorted((folder / split / kind).glob("*")):
-                if file.suffix.lower() not in PICTURES:
+                if not is_picture(file):
                     continue
                 match = re.match(r"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)", file.name)
                 if match is None:
@@ -267,7 +290,7 @@ def _kermany(folder: Path) -> Listing:
                     [float(sick), float(sick and "_bacteria" in file.name), float(sick and "_virus" in file.name)]
                 )
     films = made_films("kermany", folder, files, patients, splits, KERMANY, labels)
-    pictures = {file for file in folder.rglob("[!.]*") if file.suffix.lower() in PICTURES}
+    pictures = {file for file in folder.rglob("*") if is_picture(file)}
     spare = len(pictures - set(files))
     return Listing(
         films, left_out=(("pictures outside train/ and test/, as in Kaggle's val/", spare),) if spare else ()

@@ -9,7 +9,7 @@ import numpy as np
 from cxredge.bundle.bundle import sha256_of
 from cxredge.errors import DataError
 from cxredge.train.labels import name_in, read_rows
-from cxredge.train.sources import PICTURES, Films, join
+from cxredge.train.sources import Films, is_picture, join
 
 
 def add_unlabelled(films: Films, where: Sequence[Path]) -> Films:
@@ -57,7 +57,7 @@ def add_unlabelled(films: Films, where: Sequence[Path]) -> Films:
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+        return sorted(file for file in path.rglob("*") if is_picture(file))
     named = [name_in(row) for _, row in read_rows(path) if row.get("file")]
     files = [path.parent / name for name in dict.fromkeys(named)]
     if missing := [file for file in files if not file.is_file()]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cxredge.bundle import open_bundle
 from cxredge.errors import DataError
+from cxredge.train.rows import same_patient
 from cxredge.train.sources import PUBLISHED, Films, join, name_of
 from cxredge.train.subject import Subject
 from cxredge.train.tables import carved_as, read_data, uncertain_of
@@ -50,7 +51,10 @@ def learned_from(where: Path, data: Sequence[Path], films: Films) -> list[str]:
     if (where / "splits.csv").is_file():
         trained = _trained(where)
         seen = {(row["source"], row["file"]) for row in trained}
-        patients = {row["patient"] for row in trained}
+        # As tables spell them now: a run may be older than that.
+        patients = {
+            f"{row['source']}/{same_patient(row['patient'].removeprefix(row['source'] + '/'))}" for row in trained
+        }
     else:
         sources = list(open_bundle(where).manifest.training.films)
         official = np.isin(films.sources, PUBLISHED) & (films.splits == "test")

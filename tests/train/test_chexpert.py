@@ -114,6 +114,51 @@ def test_mistakes_name_the_table_and_line(chexpert: Path) -> None:
         read_source(chexpert)
 
 
+def test_a_film_in_two_rows_is_found_and_refused(chexpert: Path, cli: Cli) -> None:
+    with (chexpert / "train.csv").open("a", newline="") as out:
+        csv.writer(out).writerow(row("train/patient00001/study1/view1_frontal.jpg", Fracture="1.0"))
+    said = "view1_frontal.jpg stands in line 2 of train.csv and again in line 6 of train.csv"
+    with pytest.raises(DataError, match=said):
+        read_source(chexpert)
+    assert len(list_source(chexpert).films) == 4
+    run = cli("data", "check", chexpert)
+    assert run.returncode == 1
+    assert said in run.stdout
+
+
+def test_rows_cut_short_and_tables_without_findings_say_nothing_of_a_film(chexpert: Path) -> None:
+    with (chexpert / "train.csv").open(newline="") as lines:
+        head, *rows = list(csv.reader(lines))
+
+    def save(*lines: list[str]) -> None:
+        with (chexpert / "train.csv").open("w", newline="") as out:
+            csv.writer(out).writerows(lines)
+
+    save(head, *rows[:2], rows[2][:6])
+    with pytest.raises(DataError, match=r"train\.csv, line 4 has fewer cells than the first line"):
+        read_source(chexpert)
+    save(head, rows[0], [*rows[1], "1.0"])
+    with pytest.raises(DataError, match=r"train\.csv, line 3 has more cells than the first line"):
+        read_source(chexpert)
+    save(*(line[:6] for line in (head, *rows)))
+    with pytest.raises(DataError, match=r"train\.csv: .* none of its columns is a finding"):
+        read_source(chexpert)
+    save(head[1:], *(line[1:] for line in rows))
+    with pytest.raises(DataError, match=r"train\.csv lacks the published table's column 'Path'"):
+        read_source(chexpert)
+
+
+def test_it_reads_the_same_however_its_header_is_written(chexpert: Path) -> None:
+    films = read_source(chexpert)
+    table = chexpert / "train.csv"
+    head, *rows = table.read_text().splitlines()
+    for header in (head.replace(",", " , ") + " ", head.lower()):
+        table.write_text("\n".join([header, *rows, "," * head.count(",")]))
+        again = read_source(chexpert)
+        assert np.array_equal(again.labels, films.labels, equal_nan=True)
+        assert read_facts([chexpert], again).sex.tolist() == ["F"] * 4
+
+
 def test_data_check_reads_it_and_finds_a_patient_in_two_splits(chexpert: Path, cli: Cli) -> None:
     assert cli("data", "check", chexpert).returncode == 0
     study = Path("valid/patient00001/study9")
