@@ -13,9 +13,11 @@ from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.archive import check_archive, write_archive
 from cxredge.bundle.built import Build
 from cxredge.bundle.bundle import DEFAULT
+from cxredge.bundle.signature import sign as sign_with
 from cxredge.cli import complain
 from cxredge.compress.build import OutsideGateError, Say, build
 from cxredge.compress.build_card import HEADINGS, cells, notes
+from cxredge.compress.candidate_graphs import distrust
 from cxredge.compress.candidates import KEPT
 from cxredge.compress.output import bundle_folder
 from cxredge.compress.verdict import BuildGate
@@ -76,7 +78,10 @@ def build_command(
         Path | None, typer.Option(help="Private key to sign with; `cxredge keys` makes one.", show_default=False)
     ] = None,
     afresh: Annotated[
-        bool, typer.Option("--afresh", help="Measure again what was measured here of the very same files before.")
+        bool,
+        typer.Option(
+            "--afresh", help="Make and measure again what was made and measured here of the very same files before."
+        ),
     ] = False,
 ) -> None:
     """Build a bundle for a device: make what its engines need, measure what runs here, keep the fastest that loses little.
@@ -106,6 +111,9 @@ def build_command(
         output = bundle_folder(output)
         if archive:
             check_archive(output.with_name(f"{output.name}.zip"))
+    if sign is not None:
+        # Likewise: a key that cannot sign.
+        sign_with(b"", sign)
     source = _source(model, data or [], recipe, cache, say)
     out = output or bundle_folder(Path(f"{source.manifest.name}-{profile.name}"))
     if archive:
@@ -115,6 +123,8 @@ def build_command(
         max_disagreement=max_disagreement,
         max_flipped=max_flipped,
     )
+    if afresh:
+        distrust(cache)
     bar = Progress(TextColumn("Measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                    console=console, transient=True)  # fmt: skip
     try:

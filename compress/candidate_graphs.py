@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,9 @@ from cxredge.compress.half import to_half
 from cxredge.compress.symmetric import quantize_symmetric
 from cxredge.devices import Engine, Profile
 from cxredge.runtimes import runtime
+
+# What the files of a kept folder were when they were written: name -> SHA-256.
+HASHES = "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Graphs:
         return made / "model.onnx"
 
     def _kept(self, source: Path, how: Sequence[object], make: Callable[[Path], object]) -> Path:
-        """The folder that `make` fills, made anew only when source, way or tools differ."""
+        """The folder that `make` fills, made anew only when source, way or tools differ, or its files are not what was written."""
         said = [
             hashlib.sha256(source.read_bytes()).hexdigest(),
             list(how),
@@ -103,15 +108,41 @@ class Graphs:
             onnxruntime.__version__,
         ]
         folder = self._cache / "graphs" / hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
-        if not folder.is_dir():
+        if not _is_whole(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 made = Path(scratch) / "made"
                 made.mkdir()
                 make(made)
+                _seal(made)
                 shutil.rmtree(folder, ignore_errors=True)
                 made.replace(folder)
         return folder
+
+
+def distrust(cache: Path) -> None:
+    """Have every graph kept there made anew when it is next asked for; a build that reads one now keeps its files."""
+    for hashes in (cache / "graphs").glob(f"*/{HASHES}"):
+        hashes.unlink(missing_ok=True)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.iterdir() if file.name != HASHES)
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return bool(json.loads((folder / HASHES).read_text(encoding="utf-8")) == _hashes(folder))
+    return False
+
+
+def _seal(folder: Path) -> None:
+    """Note what the files are, and have all of it on the disk before the folder gets its name."""
+    (folder / HASHES).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
+    for file in folder.iterdir():
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
 
 
 def widest_weight(graph: Path) -> int:

@@ -17,7 +17,7 @@ from cxredge.compress.candidate_graphs import Graph
 from cxredge.compress.measure import Job, Measured
 from cxredge.compress.tolerance import tolerance
 from cxredge.compress.verdict import BuildGate, Labelled, agreement, drift, outside
-from cxredge.devices import Engine, Machine, Profile, profile_names, profile_of
+from cxredge.devices import Engine, Machine, Profile, profile_of, shipped_profiles
 from cxredge.runtimes import runtime
 
 PORTABLE = "onnxruntime"
@@ -46,7 +46,8 @@ def is_target(profile: Profile, machine: Machine) -> bool:
     Of a profile of somebody's own everything that it says must be true of this machine; memory within a fifth, since
     firmware and graphics take their share.
     """
-    if profile.name in profile_names():
+    # As shipped: one of somebody's own may keep the name of the profile that it began as.
+    if profile in shipped_profiles():
         match = profile_of(machine)
         return profile.name == "generic" or (match.exact and match.profile.name == profile.name)
     return all((

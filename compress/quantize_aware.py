@@ -1,8 +1,10 @@
 """Quantization-aware training with NNCF: the network learns to live with its own rounding, from its full-precision self."""
 
 import copy
+import io
 import logging
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +28,8 @@ from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.preactivation import absorb_norms, hold_grid, is_preactivated
 from cxredge.compress.recipe import QuantizationAware
 from cxredge.devices import read_profile
+from cxredge.errors import OutputError
+from cxredge.report.files import atomic_write
 from cxredge.runtimes import runtime
 from cxredge.train.branch import MetadataBranch
 from cxredge.train.films import augment
@@ -42,24 +46,24 @@ STALE = 1800
 def train_quantized(
     network: FilmNetwork, head: nn.Conv2d, planes: NDArray[np.uint8], recipe: QuantizationAware, *,
     checkpoint: Path, rounded: Callable[[nn.Module, nn.Conv2d], None] | None = None,
-    choose: Callable[[Trunk], Sequence[int]] | None = None,
+    choose: Callable[[Trunk], Sequence[int]] | None = None, say: Callable[[str], None] = print,
 ) -> tuple[nn.Module, nn.Conv2d]:  # fmt: skip
     """A quantized trunk and its head, whose logits are as near those of the full-precision network as training brings them.
 
     planes: training films, uint8 [N, 1, H, W]; no labels are needed. Batch norms are folded first and activations are
     quantized per tensor, else ONNX Runtime fuses nothing; weights are signed, per channel, in 7 bits (see `quantize`;
     depthwise ones in 8, their short sums cannot overflow); the first `float_layers` stay in float. Starts from post-training
-    quantization. checkpoint: file that an interrupted training goes on from, left at the end. rounded: shown the trunk and
-    head as post-training quantization leaves them. choose: asked then, with the trunk in full precision, which further convolutions
-    stay in float, by their place among those of the trunk. (Jacob et al., CVPR 2018; the parent as teacher: Mishra and Marr,
-    ICLR 2018.)
+    quantization. checkpoint: file that an interrupted training goes on from, left at the end; one that cannot be read is told of,
+    and training begins anew. rounded: shown the trunk and head as post-training quantization leaves them. choose: asked then, with
+    the trunk in full precision, which further convolutions stay in float, by their place among those of the trunk. (Jacob et al.,
+    CVPR 2018; the parent as teacher: Mishra and Marr, ICLR 2018.) Raises OutputError when the disk does not take the checkpoint.
     """
     folded = absorb_norms(network) if is_preactivated(network) else fold_batch_norms(network)
     if recipe.equalize and network.architecture == "mobilenet_v2":
         equalize(folded, planes[_some(recipe.calibration_films // 5, len(planes))])
     parent = Trunk(folded).eval()
     student_head = copy.deepcopy(head)
-    saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    saved = _read(checkpoint, say)
 
     def post_training(more: Sequence[int]) -> nn.Module:
         places = sorted({*range(recipe.float_layers), *more})
@@ -104,10 +108,33 @@ def train_quantized(
                 schedule.step()
                 bar.advance(task, len(batch))
             state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(state | {"epoch": epoch + 1, "more_in_float": more}, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").replace(checkpoint)
+            _write(checkpoint, state | {"epoch": epoch + 1, "more_in_float": more})
             bar.remove_task(task)
     return trunk.eval(), student_head
+
+
+def _read(checkpoint: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Where an interrupted training stands; None where none was, or where its file cannot be read."""
+    if not checkpoint.exists():
+        return None
+    try:
+        return dict(torch.load(io.BytesIO(checkpoint.read_bytes()), weights_only=True))
+    # What torch makes of a file that was cut off or spoiled.
+    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError):
+        say(f"{checkpoint} is damaged and cannot be gone on from; the training through the rounding begins anew")
+        return None
+
+
+def _write(checkpoint: Path, state: dict[str, Any]) -> None:
+    try:
+        with atomic_write(checkpoint, "wb") as out:
+            torch.save(state, out)
+    # What torch makes of an error of the disk.
+    except RuntimeError as error:
+        raise OutputError(
+            f"{checkpoint}: the checkpoint cannot be written ({error}); is the disk full? The one before is kept: free some space,"
+            " and the same command goes on from it"
+        ) from error
 
 
 def export_int8(

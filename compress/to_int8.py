@@ -20,7 +20,8 @@ from cxredge.compress.quantize import quantize, quantized_convolutions
 from cxredge.compress.quantize_aware import export_int8, train_quantized
 from cxredge.compress.recipe import AccuracyControl, Recipe
 from cxredge.compress.speedup import check_promise
-from cxredge.errors import CxredgeError
+from cxredge.errors import CxredgeError, RecipeError
+from cxredge.report.files import atomic_write
 from cxredge.train.branch import MetadataBranch
 from cxredge.train.network import FilmNetwork
 
@@ -66,20 +67,31 @@ def to_int8(
     """Quantize a network as its recipe says and write the graph to `out`.
 
     planes: training films, uint8 [N, 1, H, W]; calibration: of them, those that set ranges where nothing is trained. checkpoint:
-    file that an interrupted training goes on from, until `forget`. Raises SlowerThanPromisedError before anything is trained, and
-    CxredgeError when convolutions came out unquantized that should not have.
+    file that an interrupted training goes on from, until `forget`. Raises RecipeError and SlowerThanPromisedError before anything
+    is trained, and CxredgeError when convolutions came out unquantized that should not have, or all of them.
     """
+    first = (recipe.quantization_aware or recipe).float_layers
+    check_float_layers(first, floats.network)
     made = (
         _trained(floats, planes, recipe, out, checkpoint, say)
         if recipe.quantization_aware
         else _rounded(floats, planes, calibration, recipe, out, say)
     )
-    first = (recipe.quantization_aware or recipe).float_layers
     left = {*range(first), *(made.controlled.places if made.controlled else ())}
     done, convolutions = quantized_convolutions(out)
-    if done != convolutions - 1 - len(left):
+    if not done or done != convolutions - 1 - len(left):
         raise CxredgeError(f"only {done} of {convolutions} convolutions came out quantized")
     return made
+
+
+def check_float_layers(wanted: int, network: FilmNetwork) -> None:
+    """Raise RecipeError where a network's first `wanted` convolutions leave none to quantize: the head is in float in any case."""
+    there = sum(isinstance(layer, nn.Conv2d) for layer in network.features.modules())
+    if wanted >= there:
+        raise RecipeError(
+            f"float_layers = {wanted} leaves nothing to quantize: a {network.architecture} has {there} convolutions before its"
+            f" head; give less than {there}"
+        )
 
 
 def forget(checkpoint: Path) -> None:
@@ -115,12 +127,13 @@ def _trained(
         export(floats.contract(trunk, floats.head, recipe), floats.size, alike)
         found = _controlled(recipe.accuracy_control, alike, only, planes, say)
         told.parent.mkdir(parents=True, exist_ok=True)
-        told.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        with atomic_write(told) as out_of:
+            out_of.write(json.dumps(asdict(found)))
         return found.places
 
     aware = train_quantized(
         floats.network, floats.head, planes, recipe.quantization_aware,
-        checkpoint=checkpoint, rounded=rounded, choose=choose,
+        checkpoint=checkpoint, rounded=rounded, choose=choose, say=say,
     )  # fmt: skip
     export_int8(*aware, floats.gate, floats.size, out, floats.branch, mirrored=recipe.mirrored)
     for graph in (only, out):

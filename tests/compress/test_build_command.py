@@ -74,6 +74,8 @@ def test_a_run_an_unknown_device_and_a_folder_of_films_are_refused(cli: Cli, tmp
         (("--target", "jetson", "--model", FILMS), "no bundle there"),
         (("--target", "generic", "-o", "run"), "exists and is not a bundle"),
         (("--target", "generic", "--sign", "absent.key"), "no private key there"),
+        # Before the run is compressed, for hours: this one could not even be read.
+        (("--target", "generic", "--model", "run", "--data", FILMS, "--sign", "absent.key"), "no private key there"),
         (("--target", "mine.toml"), "'abacus' is no engine"),
         (("--target", "generic", "--max-drift", "0.1"), "there is no AUROC to lose: give --data"),
         (("--target", "generic", "--recipe", "nonsense"), "chestxray14 is no training run"),
@@ -82,6 +84,18 @@ def test_a_run_an_unknown_device_and_a_folder_of_films_are_refused(cli: Cli, tmp
         assert refused.returncode == 2
         assert says in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_afresh_makes_graphs_again_too(cli: Cli, source: Bundle, tmp_path: Path, own_profile: Path) -> None:
+    # Of another machine: nothing to time.
+    own_profile.write_text(own_profile.read_text().replace("threads", 'boards = ["Some Board"]\nthreads', 1))
+    words = ("build", "--target", own_profile.name, "--model", source.folder, "-o", "built")
+    assert cli(*words).returncode == 0
+    (kept,) = (tmp_path / "cache").rglob("graphs/*/model.bin")
+    before = kept.stat().st_mtime_ns
+    again = cli(*words, "--afresh")
+    assert again.returncode == 0, again.stderr
+    assert kept.stat().st_mtime_ns > before
 
 
 def test_where_a_link_leads_the_bundle_goes(cli: Cli, source: Bundle, tmp_path: Path) -> None:

@@ -124,3 +124,18 @@ def test_training_goes_on_at_the_epoch_it_was_interrupted_in(
     assert checkpoint.exists()
     _, resumed = train_quantized(network, head, films, RECIPE, checkpoint=checkpoint)
     assert torch.equal(resumed.weight, quantized[1].weight)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_a_checkpoint_that_was_cut_off_is_told_of_and_training_begins_anew(
+    left: float, network: FilmNetwork, films: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    checkpoint, told = tmp_path / "aware.ckpt", list[str]()
+    recipe, head = RECIPE.model_copy(update={"epochs": 1}), head_for(network, [1, 3])
+    torch.save({"epoch": 1, "more_in_float": [], "head": head.state_dict()}, checkpoint)
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: int(left * len(whole))])
+    train_quantized(network, head, films, recipe, checkpoint=checkpoint, say=told.append)
+    assert [line.startswith(f"{checkpoint} is damaged") for line in told] == [True]
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.name]
