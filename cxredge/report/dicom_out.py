@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,17 @@ class DicomWriter:
         self._folder, self._manifest, self._read_with = out / FOLDER, manifest, read_with
         self._done: dict[_Key, tuple[str, list[str]]] = {}
 
-    def write(self, films: Iterable[tuple[Path, Reading]], pictures: Callable[[str], Pictures]) -> DicomOut:
+    def write(
+        self,
+        films: Iterable[tuple[Path, Reading]],
+        pictures: Callable[[str], Pictures],
+        as_read: Callable[[str], bool],
+    ) -> DicomOut:
         """A report, and the first heat map, of every film that was read.
 
-        A file that is there already is left as it is: its UID stands for this film, so read. Files of films that are no
-        longer among `films` are removed. Raises OutputError.
+        pictures, as_read: of a film by its name in the run; whether its file is still the one that was read, for one that took its
+        place may be another patient's. A file that is there already is left as it is: its UID stands for this film, so read. Files
+        of films that are no longer among `films` are removed. Raises OutputError.
         """
         kept, counts, unseen = set[str](), {NOT_DICOM: 0, UNFIT: 0}, False
         done: dict[_Key, tuple[str, list[str]]] = {}
@@ -62,10 +69,13 @@ class DicomWriter:
                 continue
             looks = stamp(path)
             key = (path, looks, reading.patient, reading.digest, reading.priority)
-            # A watch goes on showing a film whose file was moved away, and so what was written of it.
-            known = self._done.get(key) or (self._of_gone(path, reading) if looks == GONE else None)
-            done[key] = reason, names = known or self._film(path, reading, pictures)
-            unseen |= looks == GONE and not known
+            known = self._done.get(key)
+            if known is None and (looks == GONE or not as_read(reading.file)):
+                # A watch goes on showing a film whose file was moved away or written over, and so what was written of it.
+                known = self._of_gone(path, reading)
+                unseen |= known is None
+                known = known or (UNFIT, [])
+            done[key] = reason, names = known or self._film(path, reading, pictures, as_read)
             if reason:
                 counts[reason] += 1
             kept.update(names)
@@ -85,15 +95,24 @@ class DicomWriter:
         own = [said for key, said in alike.items() if key[0] == path]
         return own[0] if own else next(iter(alike.values())) if len(alike) == 1 else None
 
-    def _film(self, path: Path, reading: Reading, pictures: Callable[[str], Pictures]) -> tuple[str, list[str]]:
+    def _film(
+        self, path: Path, reading: Reading, pictures: Callable[[str], Pictures], as_read: Callable[[str], bool]
+    ) -> tuple[str, list[str]]:
         """The reason why a film is left out, or "", and the names of its files. Raises OutputError."""
         from cxredge.imaging.dicom_identity import is_dicom, silent
 
+        before = {file.name for file in self._folder.glob("s?-2.25.*.dcm")}
         try:
             if not is_dicom(path):
                 return NOT_DICOM, []
             with silent():
-                return "", self._files(path, reading, pictures(reading.file))
+                names = self._files(path, reading, pictures(reading.file))
+            if as_read(reading.file):
+                return "", names
+            # It was written over in between, so whose name these bear is not known.
+            for name in set(names) - before:
+                (self._folder / name).unlink(missing_ok=True)
+            return UNFIT, []
         except OutputError:
             raise
         except Exception:
@@ -132,5 +151,8 @@ def _save(file: Path, dataset: "Dataset") -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror or error}); choose another --output") from error
+    # pydicom would put a whole traceback into the error of a full disk.
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
     with atomic_write(file, "wb") as stream:
-        dataset.save_as(stream, enforce_file_format=True)
+        stream.write(content.getbuffer())

@@ -164,7 +164,11 @@ def _watch(paths: list[Path], output: Path, options: Options, tick: Tick | None,
     def line(text: str) -> None:
         screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    written = False
+
     def told(summary: Summary, _unread: list[Reading]) -> None:
+        nonlocal written
+        written = True
         counts = ", ".join(f"{count} {name}" for name, count in summary.priorities.items())
         line(f"{summary.films} films: {counts}. {output / 'report.html'}")
         if summary.ages and summary.ages.note:
@@ -177,7 +181,8 @@ def _watch(paths: list[Path], output: Path, options: Options, tick: Tick | None,
         if earlier := run.watched():
             line(f"Going on with {len(earlier)} films of a watch that was cut off; --restart forgets them.")
         watch(run, paths, batch=told, say=line, tick=tick)
-    screen.print("Stopped watching; the results are written.")
+    said = "the results are written" if written else "no film arrived, so no results were written"
+    screen.print(f"Stopped watching; {said}.")
 
 
 def show(summary: Summary, unread: list[Reading], output: Path, console: Console) -> None:

@@ -253,7 +253,11 @@ class Run:
 
         if self._dicom_out:
             films_read = ((worklist.found(reading.file).path, reading) for reading in worklist)
-            summary = replace(summary, dicom_out=self._dicom_out.write(films_read, pictures))
+
+            def as_read(name: str) -> bool:
+                return self._journal.known(worklist.found(name))
+
+            summary = replace(summary, dicom_out=self._dicom_out.write(films_read, pictures, as_read))
         write_report(self._output, summary=summary, manifest=self._manifest, readings=worklist, pictures=pictures)
         # Last, so that the figure covers the whole run.
         summary = replace(summary, peak_rss_mb=peak_rss_mb())

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -79,7 +80,10 @@ def watch(
     Raises DataError for a folder that is not there to begin with, OutputError when results cannot be written.
     """
     stop = stop or Event()
-    arrivals, kept = Arrivals(), {film.path: film for film in run.watched()}
+    arrivals = Arrivals()
+    kept = {film.path: film for film in map(_absolute, run.watched())}
+    # Of other folders than these: names are told apart within one call's folders only.
+    kept = {path: film if _is_below(path, roots) else replace(film, name=str(path)) for path, film in kept.items()}
     shown: dict[Path, object] = {}
     run.films()
     stale, wake, said = False, _wakes(roots, stop), ""
@@ -88,7 +92,7 @@ def watch(
             films: list[Found] = []
             # What is not there now may be there again in a moment.
             try:
-                films, said = run.films(), ""
+                films, said = [*map(_absolute, run.films())], ""
             except DataError as error:
                 if str(error) != said:
                     say(f"{error}; trying again")
@@ -104,6 +108,8 @@ def watch(
                 # Machines use a name again once the folder was emptied: what lay there before is another patient's film.
                 aside = {film.path: run.set_aside(film, started) for film in unread if film.path in kept}
                 kept |= new | {old.path: old for old in aside.values() if old}
+                # Before any of them is read: cut off from here on, what was set aside would be in nobody's list.
+                run.keep_watched(kept.values())
                 stale = True
                 clock = run.read(unread, of=len(kept), tick=tick)
                 for path, old in aside.items():
@@ -121,6 +127,16 @@ def watch(
         if stale and read:
             batch(*run.write(read, started=datetime.now().astimezone(), clock=Clock()))
     run.keep_watched([])
+
+
+def _absolute(film: Found) -> Found:
+    """Under the one path that it has wherever a watch is begun anew, from another folder or by another path."""
+    # Not resolved: a link is a film of its own.
+    return replace(film, path=Path.cwd() / film.path)
+
+
+def _is_below(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(Path.cwd() / root) for root in roots)
 
 
 def _look(path: Path) -> tuple[int, int, int] | None:

@@ -56,8 +56,10 @@ class Worklist(Sequence[Reading]):
         self._findings = {finding.name: finding for finding in manifest.findings}
         self._twins: dict[int, int] = {}
         firsts: dict[str, int] = {}
-        # The first copy that says whose it is: one that does not would hide that others contradict each other.
+        # The first copy that says whose it is, for one that does not would hide that others contradict each other; and the first of
+        # those that say another patient's.
         named: dict[str, tuple[int, str]] = {}
+        denied: dict[str, int] = {}
         places: list[_Place] = []
         for number, film in enumerate(films):
             reading = self._stored(film)
@@ -66,12 +68,12 @@ class Worklist(Sequence[Reading]):
                 if first != number:
                     self._twins[number] = first
                 if reading.patient:
-                    other, patient = named.setdefault(reading.digest, (number, reading.patient))
+                    _, patient = named.setdefault(reading.digest, (number, reading.patient))
                     if _mixed_up(patient, reading.patient):
-                        # Which of the two is right is not known, so both say so.
-                        self._twins[number], self._twins[other] = other, number
-                        places[other] = self._place(other)
+                        denied.setdefault(reading.digest, number)
             places.append(self._place(number, reading))
+        if denied:
+            self._tell_all(named, denied, places)
         places.sort()
         self._order = [place.number for place in places]
         self.counts = _counted(places)
@@ -80,6 +82,16 @@ class Worklist(Sequence[Reading]):
             if place.status is not Status.OK and len(unread[place.status]) < NAMED:
                 unread[place.status].append(at)
         self._unread = [*unread[Status.REFUSED], *unread[Status.FAILED]]
+
+    def _tell_all(self, named: dict[str, tuple[int, str]], denied: dict[str, int], places: list[_Place]) -> None:
+        """Of pictures that bear two patients' names every copy that bears one says so: which of them is right is not known."""
+        for number in sorted({*self._twins, *self._twins.values()}):
+            reading = self._stored(self._films[number])
+            if reading.digest not in denied or not reading.patient:
+                continue
+            first, patient = named[reading.digest]
+            self._twins[number] = first if _mixed_up(patient, reading.patient) else denied[reading.digest]
+            places[number] = self._place(number)
 
     def _place(self, number: int, reading: Reading | None = None) -> _Place:
         film = self._films[number]

@@ -270,11 +270,11 @@ def test_what_was_written_of_a_film_stays_when_its_file_is_moved_away(bundle: Bu
     with Scanner(bundle) as scanner:
         reading, pictures = scanner.read_with_pictures(film)
     writer = DicomWriter(tmp_path / "out", bundle.manifest, read_with="test")
-    first = writer.write([(film, reading)], lambda _name: pictures)
+    first = writer.write([(film, reading)], lambda _name: pictures, lambda _name: True)
     film.unlink()
-    assert writer.write([(film, reading)], lambda _name: pictures) == first
+    assert writer.write([(film, reading)], lambda _name: pictures, lambda _name: True) == first
     # Set aside under another name it is still the one film of this picture.
-    assert writer.write([(film.with_name("aside"), reading)], lambda _name: pictures) == first
+    assert writer.write([(film.with_name("aside"), reading)], lambda _name: pictures, lambda _name: True) == first
     assert len(list((tmp_path / "out" / "dicom").glob("sr-*.dcm"))) == first.reports == 1
 
 
@@ -288,7 +288,7 @@ def test_films_of_one_name_size_and_time_get_each_their_patients_report(bundle: 
             dataset.save_as(film)
             os.utime(film, (315532800, 315532800))
             reading, pictures = scanner.read_with_pictures(film)
-            writer.write([(film, reading)], lambda _name, pictures=pictures: pictures)
+            writer.write([(film, reading)], lambda _name, pictures=pictures: pictures, lambda _name: True)
             (report,) = (tmp_path / "out" / "dicom").glob("sr-*.dcm")
             assert dcmread(report).PatientID == number
 
@@ -297,9 +297,11 @@ def test_no_report_is_removed_while_a_film_cannot_be_looked_at(bundle: Bundle, t
     film = Path(shutil.copy(EXAMPLES / "chest-cr.dcm", tmp_path))
     with Scanner(bundle) as scanner:
         reading, pictures = scanner.read_with_pictures(film)
-    DicomWriter(tmp_path / "out", bundle.manifest, read_with="test").write([(film, reading)], lambda _name: pictures)
+    DicomWriter(tmp_path / "out", bundle.manifest, read_with="test").write(
+        [(film, reading)], lambda _name: pictures, lambda _name: True
+    )
     written = set((tmp_path / "out" / "dicom").iterdir())
     film.unlink()
     later = DicomWriter(tmp_path / "out", bundle.manifest, read_with="test")
-    assert later.write([(film, reading)], lambda _name: pictures).unfit == 1
+    assert later.write([(film, reading)], lambda _name: pictures, lambda _name: True).unfit == 1
     assert set((tmp_path / "out" / "dicom").iterdir()) == written
