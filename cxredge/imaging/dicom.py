@@ -93,12 +93,19 @@ def _padding(header: Dataset, shape: Shape) -> tuple[int, int] | None:
     if not isinstance(value, int):
         return None
     limit = value_of(header, "PixelPaddingRangeLimit")
-    mask, sign = (1 << shape.bits_stored) - 1, 1 << shape.bits_stored - 1
-    # Writers give either as US or as SS whatever the pixels are, so both are read as bits.
-    ends = [end & mask for end in (value, limit if isinstance(limit, int) else value)]
-    if shape.signed:
-        ends = [(end ^ sign) - sign for end in ends]
-    return min(ends), max(ends)
+    span, sign = 1 << shape.bits_stored, 1 << shape.bits_stored - 1
+    ends = []
+    for end in (value, limit if isinstance(limit, int) else value):
+        # Writers give either as US or as SS whatever the pixels are, and of signed ones in as many bits as they have.
+        bits = end & 0xFFFF
+        if shape.signed and bits >= span:
+            bits -= 0x10000
+        elif shape.signed and bits >= sign:
+            bits -= span
+        ends.append(bits)
+    low, high = (-sign, sign - 1) if shape.signed else (0, span - 1)
+    # What no pixel can be pads nothing; masked, it would be white.
+    return (min(ends), max(ends)) if low <= min(ends) and max(ends) <= high else None
 
 
 def _lookup_table(source: DicomSource, keyword: str, *, signed: bool) -> LookupTable | None:

@@ -26,6 +26,7 @@ from cxredge.imaging.unwritten import UNWRITTEN, UNWRITTEN_SECTORS, has_unwritte
 
 HEADER = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ImageLaterality", "Laterality"),
+    *("ViewCodeSequence", "AnatomicRegionSequence", "PresentationIntentType"),
     *("PatientID", "PatientName", "PatientBirthDate"),
     *("AcquisitionDate", "AcquisitionDateTime", "ContentDate", "SeriesDate", "StudyDate"),
     *("PatientAge", "PatientSex", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),

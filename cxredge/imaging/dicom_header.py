@@ -24,9 +24,10 @@ def tags_of(source: DicomSource) -> dict[str, str]:
     """What the file says of itself, by short names; what it leaves out is left out."""
     header = source.header
     tags = {
-        "view": code_of(header, "ViewPosition"),
+        "view": code_of(header, "ViewPosition") or _meaning_of(header, "ViewCodeSequence"),
         "modality": code_of(header, "Modality"),
-        "body_part": code_of(header, "BodyPartExamined"),
+        "body_part": code_of(header, "BodyPartExamined") or _meaning_of(header, "AnatomicRegionSequence"),
+        "intent": code_of(header, "PresentationIntentType"),
         "laterality": code_of(header, "ImageLaterality") or code_of(header, "Laterality"),
         "patient_age": _age(header),
         "patient_sex": code_of(header, "PatientSex"),
@@ -35,6 +36,12 @@ def tags_of(source: DicomSource) -> dict[str, str]:
         "sop_class": uid_name(value_of(header, "SOPClassUID")),
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _meaning_of(header: Dataset, keyword: str) -> str:
+    """What the first code of a sequence means, in its own words and capitals; empty where there is none."""
+    items = value_of(header, keyword)
+    return code_of(items[0], "CodeMeaning") if items else ""
 
 
 def person_of(header: Dataset) -> Person:

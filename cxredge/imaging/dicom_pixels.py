@@ -1,7 +1,7 @@
 """From the coded or plain frame of a DICOM file to its stored values, each transfer syntax by its one decoder."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -53,6 +53,9 @@ _DECODERS = {
 _TWELVE_BIT_DECODERS = ("imagecodecs", "pylibjpeg")
 _JPEG_OF_8_BITS = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
 _JPEG_LOSSLESS = (uid.JPEGLossless, uid.JPEGLosslessSV1)
+# Their values are approximations, a little beyond the highest or lowest at times. Of what is lossless the upper bits may mean
+# something else, and are masked.
+_LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
 # These keep Python's lock while they decode, so that several at once would be no faster and only take more memory.
 _HOLD_PYTHON = ("gdcm", "pyjpegls")
 _ONE_AT_A_TIME = Lock()
@@ -183,7 +186,14 @@ def decode(source: DicomSource, shape: Shape, at_least: int | None) -> Decoded:
         whole = is_as_long_as_its_picture(frame, shape.rows * shape.columns)
     if not whole:
         raise FilmRefusedError(Refusal.DAMAGED, f"its {syntax_name(syntax)} is longer or shorter than its picture")
-    return found
+    return replace(found, values=_within(found.values, shape)) if syntax in _LOSSY and shape.samples == 1 else found
+
+
+def _within(values: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """Values no further than the bits stored reach: masked, what is a little brighter than white would be black."""
+    half = 1 << shape.bits_stored - 1
+    low, high = (-half, half - 1) if shape.signed else (0, 2 * half - 1)
+    return values if low <= values.min() and values.max() <= high else values.clip(low, high)
 
 
 def _by_pydicom(coded: bytes, decoder: Decoder, source: DicomSource, shape: Shape, **how: Any) -> Decoded:

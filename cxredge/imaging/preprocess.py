@@ -22,7 +22,7 @@ _SNIFF_BYTES = 132
 COARSE = 24
 # Coloured marks and letters on a film stay far below it.
 _MOST_COLOURED = 0.1
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"BM")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"BM")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 
 

@@ -12,14 +12,16 @@ from cxredge.errors import FilmRefusedError, Refusal
 from cxredge.imaging.jpeg import read_grey_jpeg
 from cxredge.imaging.plane import MAX_PIXELS, Plane, coloured_share, grey_window, look_up
 from cxredge.imaging.quiet import DECODERS_QUIET
-from cxredge.imaging.unwritten import UNWRITTEN, has_unwritten
+from cxredge.imaging.unwritten import UNWRITTEN, has_unwritten, has_unwritten_sectors
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 # Formats whose pixels may lie there as they are, with no checksum.
 _UNCHECKED = ("BMP", "TIFF")
 # Of a pixel, by Pillow's name for how it is packed.
 _BYTES = {"L": 1, "I;16": 2, "I;16B": 2, "RGB": 3, "RGBA": 4, "F;32F": 4, "F;32BF": 4}
-TIFF_PHOTOMETRIC = 262
+TIFF_COLUMNS, TIFF_ROWS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 256, 257, 259, 262
+# Where strips, or tiles, lie and how many bytes each has.
+TIFF_PIECES = ((273, 279), (324, 325))
 WHITE_IS_ZERO = 0
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
@@ -83,7 +85,8 @@ def _load(picture: ImageFile.ImageFile, file: BinaryIO, at_least: int) -> _Loade
         raise FilmRefusedError(Refusal.UNSUPPORTED, "16 bits a colour")
     colour_jpeg = picture.format == "JPEG" and picture.mode != "L"
     orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    if orientation in SIDEWAYS:
+    # Of a TIFF Pillow gives the size upright, of the others as the file has it.
+    if orientation in SIDEWAYS and picture.format != "TIFF":
         rows, columns = columns, rows
     white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
     decoded: Image.Image = picture
@@ -105,6 +108,11 @@ def _coded_at_most(pixels: int) -> int:
 def _unwritten(picture: ImageFile.ImageFile, file: BinaryIO) -> bool:
     """Whether pixels that lie in the file as they are, in one piece, break off. picture: not loaded yet."""
     columns, rows = picture.size
+    if picture.format == "TIFF":
+        tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+        if tags.get(TIFF_COMPRESSION, 1) != 1:
+            return _unwritten_pieces(tags, file)
+        columns, rows = tags[TIFF_COLUMNS], tags[TIFF_ROWS]
     pieces = [(tile.offset, tile.extents, tile.args) for tile in picture.tile if tile.codec_name == "raw"]
     if not pieces or len(pieces) < len(picture.tile):
         return False
@@ -116,6 +124,16 @@ def _unwritten(picture: ImageFile.ImageFile, file: BinaryIO) -> bool:
     file.seek(start)
     held = np.frombuffer(file.read(stride * rows), np.uint8)
     return len(held) == stride * rows and has_unwritten(held.reshape(rows, stride), start)
+
+
+def _unwritten_pieces(tags: Any, file: BinaryIO) -> bool:
+    """Whether the disk never got sectors of a compressed TIFF's strips or tiles, over which most of its decoders go on."""
+    for offsets, counts in TIFF_PIECES:
+        for offset, count in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False):
+            file.seek(offset)
+            if has_unwritten_sectors(file.read(min(count, MAX_PIXELS)), offset):
+                return True
+    return False
 
 
 def _coloured(loaded: _Loaded, file: BinaryIO) -> float:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 
-from cxredge.imaging.codestream import coded_precision
+from cxredge.imaging.codestream import coded_precision, segments_of
 from cxredge.imaging.dicom_file import JPEG_2000
 
+_RESTART_INTERVAL, _SCAN_HEADER = 0xDD, 0xDA
 _CODECS = {
     uid.JPEGExtended12Bit: "jpeg8_decode",
     uid.JPEGLossless: "ljpeg_decode",
@@ -31,6 +32,14 @@ def is_here() -> bool:
     return find_spec("imagecodecs") is not None
 
 
+def _is_plain_lossless(coded: bytes) -> bool:
+    """Whether a JPEG Lossless stream has neither restart intervals nor a point transform: imagecodecs passes over both."""
+    for marker, start, end in segments_of(coded):
+        if (marker == _RESTART_INTERVAL and any(coded[start:end])) or (marker == _SCAN_HEADER and coded[end - 1] & 15):
+            return False
+    return True
+
+
 def read_grey_unlocked(
     coded: bytes, syntax: uid.UID, *, rows: int, columns: int, allocated: int, stored: int
 ) -> NDArray[Any] | None:
@@ -45,6 +54,8 @@ def read_grey_unlocked(
     if syntax == uid.JPEGExtended12Bit and stored <= 8:
         return None  # Pillow's, as in any JPEG picture: another decoder could differ by a grey level
     if syntax in JPEG_2000 and not stored <= (coded_precision(coded) or 0) <= allocated:
+        return None
+    if name == "ljpeg_decode" and not _is_plain_lossless(coded):
         return None
     import imagecodecs
 

@@ -12,6 +12,7 @@ from cxredge.bundle.manifest import Finding, Manifest
 from cxredge.imaging.capture import capture
 from cxredge.imaging.dicom_identity import derived_uid
 from cxredge.report.dicom_sr import NOTICE
+from cxredge.report.heat_maps import score_of
 from cxredge.scan.reading import Reading
 
 
@@ -22,10 +23,9 @@ def secondary_capture(
 
     overlay: PNG, as `heat_maps` gives it. Raises FilmRefusedError or OSError when the film cannot be read any more.
     """
-    score, model_sha256 = reading.probabilities[finding.name], reading.model_sha256
+    model_sha256 = reading.model_sha256
     said = [
-        f"{finding.name.replace('_', ' ')}: score {score:.3f}, flagged from {finding.balanced.threshold:.3f}"
-        + (", experimental" if finding.experimental else ""),
+        f"{finding.name.replace('_', ' ')}: {score_of(reading, finding)}",
         "Each colour holds a quarter of the evidence, not of the disease.",
         f"{manifest.name} {manifest.version}, {model_sha256[:12]}. {NOTICE}.",
     ]

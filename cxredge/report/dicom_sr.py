@@ -85,11 +85,13 @@ def structured_report(source: Dataset, reading: Reading, manifest: Manifest, *, 
 
 def _groups(source: Dataset, reading: Reading, manifest: Manifest) -> Iterator[MeasurementsAndQualitativeEvaluations]:
     identity = [f"Model SHA-256 {reading.model_sha256}"]
-    accuracy = manifest.accuracy
+    accuracy, runtime = manifest.accuracy, _engine_of(reading, manifest)
+    caveat = manifest.caveat(runtime)
     measured = [
-        f"{manifest.architecture}, {manifest.precision}, cxredge {__version__}",
+        f"{manifest.architecture}, {manifest.graph_for(runtime).precision}, cxredge {__version__}",
         f"Mean AUROC {accuracy.compressed.value:.3f} on {accuracy.films} films of {accuracy.source}; change from full"
         f" precision {accuracy.drift.value:+.4f}",
+        *([f"Note: {caveat}"] if caveat else []),
         NOTICE,
     ]
 
@@ -122,6 +124,16 @@ def _groups(source: Dataset, reading: Reading, manifest: Manifest) -> Iterator[M
             "Threshold of the flag": round(finding.balanced.threshold, 4),
         }
         yield group(name, values, [_says("Flag", _flag(flagged)), _says("Evidence", _evidence(finding))])
+
+
+def _engine_of(reading: Reading, manifest: Manifest) -> str:
+    """The engine whose own graph gave the scores, told by its hash; "" for the portable model."""
+    for runtime, graph in manifest.graphs.items():
+        # OpenVINO's weights lie beside the graph.
+        weights = graph.file.removesuffix(".xml") + ".bin" if graph.file.endswith(".xml") else graph.file
+        if graph.logits != "logits" and manifest.files.get(weights) == reading.model_sha256:
+            return runtime
+    return ""
 
 
 def _flag(flagged: bool) -> str:

@@ -78,20 +78,30 @@ def draw(reading: Reading, thumbnail: bytes, heat_maps: dict[str, bytes], findin
     ]
     for place, (name, png) in enumerate(heat_maps.items(), start=1):
         finding = findings[name]
-        said = f"score {reading.probabilities[name]:.3f}, flagged from {finding.balanced.threshold:.3f}"
-        said += ", experimental" if finding.experimental else ""
         over = (
             f'<image {size} preserveAspectRatio="none" filter="url(#soft)" href="{_data("png", png)}"/>'
             if png
             else f'<text y="{height / 2:.0f}" x="{width / 2:.0f}" class="none">no place stands out</text>'
         )
-        panels.append(_panel(place, f'<use href="#film"/>{over}', name.replace("_", " "), said))
+        panels.append(_panel(place, f'<use href="#film"/>{over}', name.replace("_", " "), score_of(reading, finding)))
     name, title = escape(reading.file), escape(", ".join(heat_maps).replace("_", " "))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_left(max(len(panels), 3))} {height + 176:.0f}" role="img">'
         f'<title>{name}: {title}</title>{_HEAD}<text x="{GAP}" y="26" class="name">{name}</text>{"".join(panels)}'
         f'<g transform="translate({GAP} {height + 96:.0f})">{_LEGEND}</g></svg>\n'
     )
+
+
+def score_of(reading: Reading, finding: Finding) -> str:
+    """What a picture says of its finding: the score, where it is flagged, and whether that is experimental."""
+    said = f"score {score_text(reading.probabilities[finding.name])}"
+    said += f", flagged from {score_text(finding.balanced.threshold)}"
+    return said + (", experimental" if finding.experimental else "")
+
+
+def score_text(p: float) -> str:
+    """Two decimals, three below 0.1; never 1.00, which would read as certainty."""
+    return f"{p:.3f}" if p < 0.0995 else f"{min(p, 0.99):.2f}"
 
 
 _HEAD = (

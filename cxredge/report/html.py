@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxredge import __version__
 from cxredge.bundle.manifest import Finding, Manifest
 from cxredge.folders import cache_folder
 from cxredge.imaging.overlay import SCALE
@@ -18,7 +19,7 @@ from cxredge.metrics import Interval
 from cxredge.report.advice import advice
 from cxredge.report.files import atomic_write, flush_pictures, write_picture
 from cxredge.report.heat_maps import FOLDER as HEAT_MAPS
-from cxredge.report.heat_maps import Gallery
+from cxredge.report.heat_maps import Gallery, score_text
 from cxredge.scan.reading import ORDER, Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
 from cxredge.scan.summary import Summary
@@ -95,6 +96,7 @@ def write_report(
     page = template.stream(
         summary=summary,
         manifest=manifest,
+        version=__version__,
         started=datetime.fromisoformat(summary.started),
         counts=tally.priorities,
         flagged=tally.flagged,
@@ -258,11 +260,6 @@ def _environment() -> "Environment":
         sentence=sentence,
     )
     return environment
-
-
-def score_text(p: float) -> str:
-    """Two decimals, three below 0.1; never 1.00, which would read as certainty."""
-    return f"{p:.3f}" if p < 0.0995 else f"{min(p, 0.99):.2f}"
 
 
 def figure(interval: Interval) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +15,10 @@ from cxredge.scan.summary import Summary
 Add = Callable[[Reading], None]
 # A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection); full-width forms included.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+# Where a spreadsheet that splits at semicolons (in much of Europe) or tabs begins another cell or line in a text.
+_SPLIT = r"(?:;|(?!\A)[\t\r\n])"
+_RISKY = re.compile(rf"""{_SPLIT}(?='|[ "]*[{re.escape("".join(_FORMULA))}])""")
+_GUARDED = re.compile(rf"({_SPLIT})'")
 
 
 def columns(findings: tuple[str, ...], *, with_patients: bool = False) -> list[str]:
@@ -37,16 +42,18 @@ def columns(findings: tuple[str, ...], *, with_patients: bool = False) -> list[s
 
 
 def guard(text: str) -> str:
-    """Text as a cell that no spreadsheet runs as a formula: one apostrophe in front where it could be one.
+    """Text as a cell that no spreadsheet runs as a formula: an apostrophe in front of what could be one.
 
-    A text that begins with an apostrophe gets one too, so that `unguard` gives back every text as it was.
+    That is at the beginning, and where some spreadsheets split a cell. An apostrophe there gets one too, so that
+    `unguard` gives back every text as it was.
     """
+    text = _RISKY.sub(r"\g<0>'", text)
     return f"'{text}" if text.startswith("'") or text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def unguard(cell: str) -> str:
     """The text that `guard` was given."""
-    return cell.removeprefix("'")
+    return _GUARDED.sub(r"\1", cell.removeprefix("'"))
 
 
 def write_csv(

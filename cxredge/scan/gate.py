@@ -7,6 +7,7 @@ when it is decoded (`imaging`).
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +19,9 @@ from cxredge.imaging import Film
 from cxredge.scan.framing import AS_GIVEN, CHANGED, INVERTED, Framing, framing
 
 # DICOM PS3.3 C.8.11.5.1.1 and what machines write instead. LLD and RLD are frontal films of a patient who lies on a side.
-LATERAL_VIEWS = {"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "LT LAT", "RT LAT", "LEFT LATERAL", "RIGHT LATERAL"}
+LATERAL_VIEWS = {"LL", "RL", "LLAT", "RLAT"}
+# Presentation Intent Type of grey values that nobody is to look at yet (C.8.11.1).
+RAW = "FOR PROCESSING"
 # Kinds of picture that are no projection radiograph (PS3.3 C.7.3.1.1.1).
 OTHER_MODALITIES = {"CT", "MR", "US", "NM", "PT", "MG", "IO", "PX", "OP", "OPT", "ES", "XC", "SM", "GM", "BMD", "ECG"}
 CHEST_WORDS = ("CHEST", "THOR", "TORAX", "LUNG", "RIB", "PULM", "BRUST", "POUMON")
@@ -48,7 +51,7 @@ def check(film: Film, atypicality: float | None, manifest: Manifest, atypicality
         raise FilmFailedError("the engine did not say how unlike the training films it is")
     look = framing(film.coarse)
     _upright(film, look, atypicality, gate, atypicality_of)
-    lateral = film.tags.get("view", "") in LATERAL_VIEWS
+    lateral = _is_lateral(film.tags.get("view", ""))
     if atypicality > gate.threshold or (_doubtful(atypicality, gate) and look.odd):
         detail = f"unlike the training films by {atypicality / gate.threshold:.2f} times the limit"
         raise FilmRefusedError(Refusal.LATERAL if lateral else Refusal.NOT_A_CHEST_FILM, detail)
@@ -101,6 +104,13 @@ def _doubtful(atypicality: float, gate: Gate) -> bool:
     return gate.doubt is not None and atypicality > gate.doubt
 
 
+def _is_lateral(view: str) -> bool:
+    """Whether a word of a view says so; lateral decubitus is frontal."""
+    words = re.findall(r"[A-Z]+", view.upper())
+    lateral = any(word in LATERAL_VIEWS or word.startswith("LAT") for word in words)
+    return lateral and not any(word.startswith("DEC") for word in words)
+
+
 def _header(film: Film, atypicality: float, gate: Gate, look: Framing) -> str:
     """What the header says against the picture: refuse where the picture leaves doubt too, else say so.
 
@@ -108,7 +118,7 @@ def _header(film: Film, atypicality: float, gate: Gate, look: Framing) -> str:
     how well the picture alone tells laterals could not be measured, since no lateral film was at hand.
     """
     view, modality, part = (film.tags.get(key, "") for key in ("view", "modality", "body_part"))
-    if view in LATERAL_VIEWS:
+    if _is_lateral(view):
         if gate.typical is None or atypicality > gate.typical or look.odd:
             raise FilmRefusedError(Refusal.LATERAL, f"its header says {view}")
         return f"its header says lateral ({view}), the picture looks frontal: look at it"
@@ -116,6 +126,8 @@ def _header(film: Film, atypicality: float, gate: Gate, look: Framing) -> str:
         said = f"its header says {modality}"
     elif part and not any(word in part for word in CHEST_WORDS):
         said = f"its header says {part}"
+    elif film.tags.get("intent") == RAW or "FOR PROCESSING" in film.tags.get("sop_class", "").upper():
+        return "its header says raw detector values (for processing), which the model never saw: send the film for presentation"
     else:
         return ""
     if _doubtful(atypicality, gate) or look.odd:

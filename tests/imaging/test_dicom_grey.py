@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
 from cxredge.errors import FilmRefusedError, Refusal
@@ -220,6 +222,49 @@ def test_padding_range_is_black(write_dicom: WriteDicom, film12: NDArray[np.uint
     pixels = read_dicom(path).pixels
     assert not pixels[:, :100].any()
     assert pixels[:, 100:].std() > 30
+
+
+@pytest.mark.parametrize("value", [65535, -1])
+def test_padding_that_no_pixel_can_be_pads_nothing(
+    write_dicom: WriteDicom, film12: NDArray[np.uint16], value: int
+) -> None:
+    """Taken for its lowest bits it would be white, and all that is white would turn black."""
+    film = film12.copy()
+    film[:, :60] = 4095
+    path = write_dicom(film, bits=12, WindowCenter=2048, WindowWidth=4096)
+    plain = read_dicom(path).pixels
+    dataset = dcmread(path)
+    dataset.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
+    dataset.save_as(path)
+    assert np.array_equal(read_dicom(path).pixels, plain)
+    assert (plain[:, :60] == 255).all()
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("syntax", "coded"),
+    [
+        (uid.JPEGExtended12Bit, lambda film: imagecodecs.jpeg8_encode(film, level=90, bitspersample=12)),
+        (uid.JPEGLSNearLossless, lambda film: imagecodecs.jpegls_encode(film, level=3)),
+        (uid.JPEG2000, lambda film: imagecodecs.jpeg2k_encode(film, level=45, codecformat="j2k", bitspersample=12)),
+    ],
+    ids=lambda value: getattr(value, "keyword", ""),
+)
+def test_what_a_lossy_film_has_beyond_white_is_white(
+    write_dicom: WriteDicom, film12: NDArray[np.uint16], syntax: uid.UID, coded: Any, photometric: str
+) -> None:
+    """Ten bits in a stream of twelve: a value a little above 1,023 must not become black for its lower bits."""
+    film = (film12 // 4).astype(np.uint16)
+    film[50:150, 50:150], film[200:300, 200:300] = 1023, 0
+    said = {"bits": 10, "PhotometricInterpretation": photometric, "WindowCenter": 512, "WindowWidth": 1024}
+    plain = read_dicom(write_dicom(film, **said)).pixels.astype(int)
+    path = write_dicom(film, **said)
+    dataset = dcmread(path)
+    dataset.PixelData = encapsulate([bytes(coded(film))])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    assert np.abs(read_dicom(path).pixels.astype(int) - plain).max() < 80
 
 
 def test_film_of_padding_alone_is_blank(write_dicom: WriteDicom) -> None:

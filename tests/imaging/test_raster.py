@@ -100,6 +100,39 @@ def test_rotated_jpeg_is_turned_upright(save: SaveFilm, film8: NDArray[np.uint8]
     assert np.abs(plane.pixels.astype(int) - pixels_of(upright)).mean() < 2
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("how", [{}, {"compression": "tiff_lzw"}], ids=str)
+def test_a_turned_tiff_keeps_its_proportions(
+    save: SaveFilm, film8: NDArray[np.uint8], orientation: int, how: dict[str, str]
+) -> None:
+    film = Image.fromarray(film8[:240])
+    back = {
+        2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE",
+        8: "ROTATE_270",
+    }  # fmt: skip
+    turned = film.transpose(Image.Transpose[back[orientation]]) if orientation > 1 else film
+    plane = decode(save(turned, ".tif", tiffinfo={0x0112: orientation}, **how), at_least=AT_LEAST)
+    assert (plane.rows, plane.columns) == (240, 320)
+    assert np.array_equal(plane.pixels, np.asarray(film))
+
+
+@pytest.mark.parametrize("how", ["tiff_adobe_deflate", "packbits", "jpeg"])
+def test_a_compressed_tiff_with_sectors_that_the_disk_never_got_is_refused(
+    save: SaveFilm, film8: NDArray[np.uint8], how: str
+) -> None:
+    path = save(Image.fromarray(film8).resize((1000, 1000)), ".tif", compression=how)
+    read_film(path, Preprocessing())
+    whole = path.read_bytes()
+    for share in (0.3, 0.5, 0.7):
+        at = int(len(whole) * share) // 512 * 512
+        path.write_bytes(whole[:at] + bytes(4096) + whole[at + 4096 :])
+        assert refusal(path).reason is Refusal.DAMAGED
+
+
+def test_a_big_tiff_is_a_picture(save: SaveFilm, film8: NDArray[np.uint8]) -> None:
+    assert np.array_equal(pixels_of(save(film8, ".tif", big_tiff=True)), film8)
+
+
 def test_large_jpeg_decoded_smaller_is_close_to_the_whole(save: SaveFilm, sample: Callable[[str], Path]) -> None:
     film = Image.fromarray(pixels_of(sample("RG1_UNCR.dcm")))
     path = save(film, ".jpg", quality=95)

@@ -3,10 +3,12 @@
 from importlib import resources
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from house import EXAMPLES
+from PIL import Image
 from pydicom import uid
 from pydicom.encaps import get_frame
 
@@ -55,3 +57,20 @@ def test_what_is_cut_off_is_refused_by_the_decoders_that_know_why(tmp_path: Path
     film.save_as(tmp_path / "film.dcm")
     with pytest.raises(FilmRefusedError):
         read_film(tmp_path / "film.dcm", Preprocessing(size=224))
+
+
+def test_lossless_jpeg_with_restart_intervals_or_a_point_transform_is_left_to_the_others() -> None:
+    """imagecodecs passes over both: the picture would be another."""
+    with Image.open(EXAMPLES / "00028351_000.jpg") as picture:
+        film = np.asarray(picture.convert("L")).astype(np.uint16) * 16
+    coded = bytes(imagecodecs.jpeg8_encode(film, lossless=True, predictor=1, bitspersample=12))
+    said = {"rows": film.shape[0], "columns": film.shape[1], "allocated": 16, "stored": 12}
+    values = read_grey_unlocked(coded, uid.JPEGLosslessSV1, **said)
+    assert values is not None
+    assert np.array_equal(values, film)
+    scan = coded.index(b"\xff\xda")
+    with_restarts = coded[:scan] + b"\xff\xdd\0\4\0\x40" + coded[scan:]
+    assert read_grey_unlocked(with_restarts, uid.JPEGLosslessSV1, **said) is None
+    last = scan + 2 + int.from_bytes(coded[scan + 2 : scan + 4], "big") - 1
+    shifted = coded[:last] + b"\2" + coded[last + 1 :]
+    assert read_grey_unlocked(shifted, uid.JPEGLosslessSV1, **said) is None

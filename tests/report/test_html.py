@@ -13,7 +13,8 @@ from PIL import Image
 from cxredge.bundle.manifest import Manifest
 from cxredge.errors import OutputError, Refusal
 from cxredge.report.advice import advice
-from cxredge.report.html import EMBED_AT_MOST, Tally, bar, headline, score_text, write_report
+from cxredge.report.heat_maps import score_text
+from cxredge.report.html import EMBED_AT_MOST, Tally, bar, headline, write_report
 from cxredge.scan.reading import Priority, Reading, Status
 from cxredge.scan.scanner import Pictures
 from cxredge.scan.summary import LabelledFinding, Summary

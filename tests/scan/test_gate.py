@@ -102,7 +102,7 @@ def far(_image: Picture) -> float:
     return math.inf
 
 
-@pytest.mark.parametrize("view", ["LL", "RL", "LATERAL"])
+@pytest.mark.parametrize("view", ["LL", "RL", "LATERAL", "XTABLE LATERAL", "LAT L", "LEFT LATERAL"])
 def test_a_film_tagged_lateral_is_scored_only_when_the_picture_leaves_no_doubt(
     scanner: Scanner, film: Film, view: str
 ) -> None:
@@ -131,6 +131,29 @@ def test_a_header_lowers_the_doubt_a_picture_may_leave_but_refuses_nothing_alone
     assert refused.value.reason is Refusal.NOT_A_CHEST_FILM
     assert check(film, 1.95, manifest, far) == ""
     assert check(with_tags(film, modality="DX", body_part="RIBCAGE", view="LLD"), 1.95, manifest, far) == ""
+
+
+def test_raw_detector_values_go_to_a_person(scanner: Scanner, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLES / "chest-cr.dcm")
+    dataset.PresentationIntentType = "FOR PROCESSING"
+    dataset.save_as(tmp_path / "raw.dcm")
+    reading = scanner.read(tmp_path / "raw.dcm")
+    assert reading.priority in {Priority.REVIEW, Priority.URGENT}
+    assert "raw detector values" in reading.note
+
+
+def test_views_and_parts_that_stand_in_codes_only_are_read(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLES / "chest-cr.dcm")
+    for keyword in ("ViewPosition", "BodyPartExamined"):
+        if keyword in dataset:
+            del dataset[keyword]
+    for keyword, meaning in (("ViewCodeSequence", "left lateral"), ("AnatomicRegionSequence", "Lower leg")):
+        code = pydicom.Dataset()
+        code.CodeMeaning = meaning
+        setattr(dataset, keyword, [code])
+    dataset.save_as(tmp_path / "coded.dcm")
+    tags = read_film(tmp_path / "coded.dcm", Preprocessing()).tags
+    assert (tags["view"], tags["body_part"]) == ("LEFT LATERAL", "LOWER LEG")
 
 
 def test_a_contradicted_film_is_at_least_for_review_and_says_why(scanner: Scanner, tmp_path: Path) -> None:
