@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -237,3 +237,70 @@ def test_an_offline_share_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "is_dir", stale)
     with pytest.raises(DataError, match="cannot be listed"):
         discover([tmp_path])
+
+
+def begun(run: Run, films: Sequence[Found]) -> None:
+    """As a watch that a power cut ended after it had shown these."""
+    run.read(films, of=len(films))
+    run.keep_watched(films)
+
+
+def shown_by(run: Run, roots: Sequence[Path], out: Path) -> list[str]:
+    """What a watch shows once it has read what lies there."""
+    stop = Event()
+    run_watch(run, roots, batch=lambda _summary, _unread: stop.set(), stop=stop)
+    return sorted(row["file"] for row in rows_of(out))
+
+
+def test_a_watch_begun_again_by_another_path_shows_every_film_once(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    shutil.copyfile(FILM, films / "A.jpg")
+    monkeypatch.chdir(tmp_path)
+    with Run([Path("films")], tmp_path / "out", model=str(bundle.folder)) as run:
+        begun(run, run.films())
+    with Run([films], tmp_path / "out", model=str(bundle.folder)) as run:
+        assert shown_by(run, [films], tmp_path / "out") == ["A.jpg"]
+
+
+def test_films_of_one_name_in_two_folders_keep_their_own_pictures(bundle: Bundle, tmp_path: Path) -> None:
+    wards = [tmp_path / "a", tmp_path / "b"]
+    for ward, film in zip(wards, (FILM, OTHER), strict=True):
+        ward.mkdir()
+        shutil.copyfile(film, ward / "IM1.jpg")
+    with Run(wards[:1], tmp_path / "out", model=str(bundle.folder)) as run:
+        begun(run, run.films())
+    with Run(wards[1:], tmp_path / "out", model=str(bundle.folder)) as run:
+        assert shown_by(run, wards[1:], tmp_path / "out") == sorted(["IM1.jpg", str(wards[0] / "IM1.jpg")])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'src="(data:image/jpeg;base64,[^"]{100,})"', page)
+    assert len(pictures) == len(set(pictures)) == 2
+
+
+def test_what_was_set_aside_is_not_lost_with_the_batch_that_a_power_cut_ends(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films, read = tmp_path / "films", Run.read
+    films.mkdir()
+    shutil.copyfile(FILM, films / "IM1.jpg")
+
+    def batch(_summary: Summary, _unread: list[Reading]) -> None:
+        shutil.copyfile(OTHER, films / "IM1.jpg")
+
+        def cut(*_: object, **__: object) -> None:
+            raise RuntimeError("no power")
+
+        monkeypatch.setattr(Run, "read", cut)
+
+    with (
+        pytest.raises(RuntimeError, match="no power"),
+        Run([films], tmp_path / "out", model=str(bundle.folder)) as run,
+    ):
+        run_watch(run, [films], batch=batch)
+    monkeypatch.setattr(Run, "read", read)
+    with Run([films], tmp_path / "out", model=str(bundle.folder)) as run:
+        aside, new = sorted(shown_by(run, [films], tmp_path / "out"), reverse=True)
+    assert new == "IM1.jpg"
+    assert aside.startswith("IM1.jpg (before ")
