@@ -4,7 +4,7 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
-from house import EXAMPLES
+from house import EXAMPLES, Cli
 from pydicom import dcmread
 
 from cxredge.bundle import Bundle
@@ -50,3 +50,11 @@ def test_what_is_written_while_a_film_is_replaced_is_taken_back(bundle: Bundle, 
     answers = iter([True, False])
     assert writer.write([(film, reading)], lambda _name: pictures, lambda _name: next(answers)).unfit == 1
     assert not list((tmp_path / "out" / "dicom").glob("*.dcm"))
+
+
+def test_reports_of_an_earlier_run_are_told_of_by_one_that_writes_none(cli: Cli) -> None:
+    said = f"{Path('out') / 'dicom'} holds 1 files of an earlier run with --dicom-out"
+    for more, told in ((["--dicom-out", "--no-explain"], False), ([], True), (["--dicom-out", "--no-explain"], False)):
+        run = cli("scan", EXAMPLES / "chest-cr.dcm", "--output", "out", *more)
+        assert run.returncode == 0
+        assert (said in run.stderr) is told
