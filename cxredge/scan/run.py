@@ -113,8 +113,8 @@ class Run:
         self._workers = workers or this_machine().cores
         if not dicom_out and (left := sum(1 for _ in (output / "dicom").glob("s?-2.25.*.dcm"))):
             say(
-                f"{output / 'dicom'} holds {left} files of an earlier run with --dicom-out, with patients' names: this run leaves them"
-                " as they are; delete that folder, or give --dicom-out again"
+                f"{output / 'dicom'} holds {left} files of an earlier run with --dicom-out, with patients' names: this run leaves"
+                " them as they are; delete that folder, or give --dicom-out again"
             )
         bundle = open_bundle(model, trust=trust)
         self._manifest = bundle.manifest
