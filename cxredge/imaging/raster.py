@@ -20,6 +20,7 @@ _UNCHECKED = ("BMP", "TIFF")
 # Of a pixel, by Pillow's name for how it is packed.
 _BYTES = {"L": 1, "I;16": 2, "I;16B": 2, "RGB": 3, "RGBA": 4, "F;32F": 4, "F;32BF": 4}
 TIFF_COLUMNS, TIFF_ROWS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 256, 257, 259, 262
+TIFF_BITS, TIFF_SAMPLE_FORMAT, _UNSIGNED, _SIGNED = 258, 339, 1, 2
 # Where strips, or tiles, lie and how many bytes each has.
 TIFF_PIECES = ((273, 279), (324, 325))
 WHITE_IS_ZERO = 0
@@ -83,6 +84,8 @@ def _load(picture: ImageFile.ImageFile, file: BinaryIO, at_least: int) -> _Loade
     if picture.mode not in _GREY_ALONE and any(";16" in str(tile[3]) for tile in picture.tile):
         # Pillow would hand over the upper eight bits, which of a film of 12 are hardly any.
         raise FilmRefusedError(Refusal.UNSUPPORTED, "16 bits a colour")
+    if picture.format == "TIFF" and (kind := _misread(picture)):
+        raise FilmRefusedError(Refusal.UNSUPPORTED, kind)
     colour_jpeg = picture.format == "JPEG" and picture.mode != "L"
     orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
     # Of a TIFF Pillow gives the size upright, of the others as the file has it.
@@ -98,6 +101,20 @@ def _load(picture: ImageFile.ImageFile, file: BinaryIO, at_least: int) -> _Loade
     elif picture.format in _UNCHECKED and _unwritten(picture, file):
         raise FilmRefusedError(Refusal.DAMAGED, UNWRITTEN)
     return _Loaded(ImageOps.exif_transpose(decoded), rows, columns, white_is_zero, colour_jpeg)
+
+
+def _misread(picture: ImageFile.ImageFile) -> str:
+    """What a TIFF holds that Pillow takes for something else; "" where it does not."""
+    tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+    (bits, *_), (kind, *_) = tags.get(TIFF_BITS, (1,)), tags.get(TIFF_SAMPLE_FORMAT, (_UNSIGNED,))
+    if bits == 8 and kind == _SIGNED:
+        return "signed values of 8 bits"
+    # It swaps the bytes of these twice.
+    if bits >= 16 and (bits, kind) != (16, _UNSIGNED) and tags.prefix == b"MM" and tags.get(TIFF_COMPRESSION, 1) != 1:
+        return f"compressed values of {bits} bits, the highest byte first"
+    if bits == 32 and kind == _UNSIGNED and np.asarray(picture).min() < 0:
+        return "unsigned values of more than 31 bits"
+    return ""
 
 
 def _coded_at_most(pixels: int) -> int:
