@@ -165,8 +165,8 @@ def _kill_while_it_measures(cli: Cli, *words: str | Path) -> None:
 def _refuses_before_it_trains(folder: Path) -> None:
     """What cannot be compressed is refused at once, and nothing is written."""
     elsewhere = RECIPE.replace('"kermany"', '"chestxray14"').replace('["Paediatric_Pneumonia"]', "[]")
-    # Broken on every processor: not as fast as promised, and nothing computes in 8 bits.
-    slow = RECIPE.replace("export = []", "export = []\nfloat_layers = 52") + "[speedup]\nonnxruntime = 1000\n"
+    # Broken on every processor: not as fast as promised, and next to nothing computes in 8 bits.
+    slow = RECIPE.replace("export = []", "export = []\nfloat_layers = 51") + "[speedup]\nonnxruntime = 1000\n"
     cases = [
         ("run", DATA[1:], RECIPE, "was trained on findings"),
         ("run", DATA, RECIPE.replace('source = "kermany"', 'source = "padchest"'), "no train films in the data given"),
