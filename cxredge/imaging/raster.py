@@ -18,7 +18,20 @@ FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 # Formats whose pixels may lie there as they are, with no checksum.
 _UNCHECKED = ("BMP", "TIFF")
 # Of a pixel, by Pillow's name for how it is packed.
-_BYTES = {"L": 1, "I;16": 2, "I;16B": 2, "RGB": 3, "RGBA": 4, "F;32F": 4, "F;32BF": 4}
+_BYTES = {
+    "L": 1,
+    "I;16": 2,
+    "I;16B": 2,
+    "I;32N": 4,
+    "I;32S": 4,
+    "I;32BS": 4,
+    "I;16S": 2,
+    "I;16BS": 2,
+    "RGB": 3,
+    "RGBA": 4,
+    "F;32F": 4,
+    "F;32BF": 4,
+}
 TIFF_COLUMNS, TIFF_ROWS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 256, 257, 259, 262
 TIFF_BITS, TIFF_SAMPLE_FORMAT, _UNSIGNED, _SIGNED = 258, 339, 1, 2
 # Where strips, or tiles, lie and how many bytes each has.
@@ -100,6 +113,9 @@ def _load(picture: ImageFile.ImageFile, file: BinaryIO, at_least: int) -> _Loade
             decoded.getexif()[EXIF_ORIENTATION] = orientation
     elif picture.format in _UNCHECKED and _unwritten(picture, file):
         raise FilmRefusedError(Refusal.DAMAGED, UNWRITTEN)
+    # Last: once it is loaded, nobody can tell where its pixels lie.
+    if picture.format == "TIFF" and _wraps(picture):
+        raise FilmRefusedError(Refusal.UNSUPPORTED, "unsigned values of more than 31 bits")
     return _Loaded(ImageOps.exif_transpose(decoded), rows, columns, white_is_zero, colour_jpeg)
 
 
@@ -112,9 +128,14 @@ def _misread(picture: ImageFile.ImageFile) -> str:
     # It swaps the bytes of these twice.
     if bits >= 16 and (bits, kind) != (16, _UNSIGNED) and tags.prefix == b"MM" and tags.get(TIFF_COMPRESSION, 1) != 1:
         return f"compressed values of {bits} bits, the highest byte first"
-    if bits == 32 and kind == _UNSIGNED and np.asarray(picture).min() < 0:
-        return "unsigned values of more than 31 bits"
     return ""
+
+
+def _wraps(picture: ImageFile.ImageFile) -> bool:
+    """Whether a TIFF's unsigned values of 32 bits turned negative, which Pillow takes all of them for. Loads the picture."""
+    tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+    unsigned = tags.get(TIFF_BITS, (1,))[0] == 32 and tags.get(TIFF_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+    return unsigned and bool(np.asarray(picture).min() < 0)
 
 
 def _coded_at_most(pixels: int) -> int:

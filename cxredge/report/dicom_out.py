@@ -101,17 +101,17 @@ class DicomWriter:
         """The reason why a film is left out, or "", and the names of its files. Raises OutputError."""
         from cxredge.imaging.dicom_identity import is_dicom, silent
 
-        before = {file.name for file in self._folder.glob("s?-2.25.*.dcm")}
+        made: list[Path] = []
         try:
             if not is_dicom(path):
                 return NOT_DICOM, []
             with silent():
-                names = self._files(path, reading, pictures(reading.file))
+                names = self._files(path, reading, pictures(reading.file), made)
             if as_read(reading.file):
                 return "", names
             # It was written over in between, so whose name these bear is not known.
-            for name in set(names) - before:
-                (self._folder / name).unlink(missing_ok=True)
+            for file in made:
+                file.unlink(missing_ok=True)
             return UNFIT, []
         except OutputError:
             raise
@@ -119,7 +119,8 @@ class DicomWriter:
             # pydicom and highdicom raise all manner of errors at a header that does not fit the standard, and quote it.
             return UNFIT, []
 
-    def _files(self, path: Path, reading: Reading, shown: Pictures) -> list[str]:
+    def _files(self, path: Path, reading: Reading, shown: Pictures, made: list[Path]) -> list[str]:
+        """Names of a film's files; those that were not there before are added to `made`."""
         from cxredge.imaging.dicom_identity import derived_uid, read_source
         from cxredge.report.dicom_sc import secondary_capture
         from cxredge.report.dicom_sr import structured_report
@@ -131,7 +132,7 @@ class DicomWriter:
         uid = derived_uid("sr", *made_of)
         names = [f"sr-{uid}.dcm"]
         if not (self._folder / names[0]).is_file():
-            _save(self._folder / names[0], structured_report(source, reading, manifest, uid=uid))
+            _save(self._folder / names[0], structured_report(source, reading, manifest, uid=uid), made)
         name, overlay = next(((name, png) for name, png in (shown.heat_maps or {}).items() if png), ("", b""))
         if overlay:
             uid = derived_uid("sc", *made_of, name)
@@ -141,11 +142,12 @@ class DicomWriter:
                 _save(
                     self._folder / names[1],
                     secondary_capture(path, source, overlay, finding, reading, manifest, uid=uid),
+                    made,
                 )
         return names
 
 
-def _save(file: Path, dataset: "Dataset") -> None:
+def _save(file: Path, dataset: "Dataset", made: list[Path]) -> None:
     folder = file.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,3 +158,4 @@ def _save(file: Path, dataset: "Dataset") -> None:
     dataset.save_as(content, enforce_file_format=True)
     with atomic_write(file, "wb") as stream:
         stream.write(content.getbuffer())
+    made.append(file)

@@ -158,6 +158,20 @@ def test_a_tiff_of_values_that_pillow_misreads_is_refused(save: SaveFilm, film8:
     read_film(save(film8.astype(np.int32) - 100, ".tif"), Preprocessing())
 
 
+def test_unsigned_values_of_32_bits_are_looked_at_for_what_the_disk_never_got(
+    save: SaveFilm, film8: NDArray[np.uint8]
+) -> None:
+    """Before the picture is loaded: afterwards Pillow no longer says where its pixels lie."""
+    large = np.asarray(Image.fromarray(film8).resize((1000, 1000))).astype(np.int32)
+    path = patched(save(large * 9 + 1, ".tif"), (339, "HH", 2, 1))
+    read_film(path, Preprocessing())
+    whole = path.read_bytes()
+    begins = len(whole) - large.nbytes
+    at = next(at for at in range(len(whole) // 1024 * 512, len(whole), 512) if 1000 < (at - begins) % 4000 < 3000)
+    path.write_bytes(whole[:at] + bytes(len(whole) - at))
+    assert refusal(path).reason is Refusal.DAMAGED
+
+
 def test_a_big_tiff_is_a_picture(save: SaveFilm, film8: NDArray[np.uint8]) -> None:
     assert np.array_equal(pixels_of(save(film8, ".tif", big_tiff=True)), film8)
 

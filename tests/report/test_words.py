@@ -104,7 +104,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(files, "_create", lambda _path, _mode: Full())
     with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)") as raised:
-        dicom_out._save(tmp_path / "dicom" / "sr-1.dcm", dcmread(EXAMPLES / "chest-cr.dcm"))
+        dicom_out._save(tmp_path / "dicom" / "sr-1.dcm", dcmread(EXAMPLES / "chest-cr.dcm"), [])
     assert len(str(raised.value).splitlines()) == 1
 
 
