@@ -39,9 +39,9 @@ def tags_of(source: DicomSource) -> dict[str, str]:
 
 
 def _meaning_of(header: Dataset, keyword: str) -> str:
-    """What the first code of a sequence means, in its own words and capitals; empty where there is none."""
+    """What the first code of a sequence means (VR LO), in capitals; empty where there is none, or a text that is no term."""
     items = value_of(header, keyword)
-    return code_of(items[0], "CodeMeaning") if items else ""
+    return _term_of(items[0], "CodeMeaning", r"[A-Z0-9_ -]{1,64}") if items else ""
 
 
 def person_of(header: Dataset) -> Person:
@@ -90,8 +90,12 @@ def _date(header: Dataset, keyword: str) -> date | None:
 
 def code_of(header: Dataset, keyword: str) -> str:
     """A code string (VR CS); empty when it is missing or is no code, so that free text never travels."""
+    return _term_of(header, keyword, r"[A-Z0-9_ ]{1,16}")
+
+
+def _term_of(header: Dataset, keyword: str, form: str) -> str:
     text = str(value_of(header, keyword) or "").strip().upper()
-    return text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else ""
+    return text if re.fullmatch(form, text) else ""
 
 
 def integer_of(header: Dataset, keyword: str, otherwise: int = 0) -> int:

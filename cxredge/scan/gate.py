@@ -20,6 +20,7 @@ from cxredge.scan.framing import AS_GIVEN, CHANGED, INVERTED, Framing, framing
 
 # DICOM PS3.3 C.8.11.5.1.1 and what machines write instead. LLD and RLD are frontal films of a patient who lies on a side.
 LATERAL_VIEWS = {"LL", "RL", "LLAT", "RLAT"}
+OBLIQUE_VIEWS = {"RLO", "LLO", "RAO", "LAO", "RPO", "LPO"}
 # Presentation Intent Type of grey values that nobody is to look at yet (C.8.11.1).
 RAW = "FOR PROCESSING"
 # Kinds of picture that are no projection radiograph (PS3.3 C.7.3.1.1.1).
@@ -111,6 +112,10 @@ def _is_lateral(view: str) -> bool:
     return lateral and not any(word.startswith("DEC") for word in words)
 
 
+def _is_oblique(view: str) -> bool:
+    return any(word in OBLIQUE_VIEWS or word.startswith("OBL") for word in re.findall(r"[A-Z]+", view.upper()))
+
+
 def _header(film: Film, atypicality: float, gate: Gate, look: Framing) -> str:
     """What the header says against the picture: refuse where the picture leaves doubt too, else say so.
 
@@ -122,7 +127,9 @@ def _header(film: Film, atypicality: float, gate: Gate, look: Framing) -> str:
         if gate.typical is None or atypicality > gate.typical or look.odd:
             raise FilmRefusedError(Refusal.LATERAL, f"its header says {view}")
         return f"its header says lateral ({view}), the picture looks frontal: look at it"
-    if modality in OTHER_MODALITIES:
+    if _is_oblique(view):
+        said = f"its header says oblique ({view})"
+    elif modality in OTHER_MODALITIES:
         said = f"its header says {modality}"
     elif part and not any(word in part for word in CHEST_WORDS):
         said = f"its header says {part}"

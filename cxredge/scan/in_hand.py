@@ -72,7 +72,8 @@ def survives(path: Path, *, reduced: bool) -> bool:
 
 def _unfinished(file: Path) -> set[str]:
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Not splitlines(): names may hold separators that are none to us.
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return set()
     counts: dict[str, int] = {}

@@ -50,8 +50,8 @@ class Journal:
 
     read_with: what a reading depends on besides the file (bundle, engine, cxredge); another value reads anew. It is set once
     the engine is known, before anything is looked up.
-    salt: of the pseudonyms, the user's own where there is one. restart: forget earlier readings, and replace a journal that is
-    damaged.
+    salt: of the pseudonyms, the user's own where there is one, which `salt_is_own` tells. restart: forget earlier readings, and
+    replace a journal that is damaged.
     Raises OutputError when the folder cannot be written, another scan writes there, or the journal is damaged.
     """
 
@@ -75,7 +75,8 @@ class Journal:
                 self._db.execute("DELETE FROM readings")
                 self._db.execute("DELETE FROM watched")
                 self._db.commit()
-            self.salt = own_salt() or self._kept_salt()
+            own = own_salt()
+            self.salt, self.salt_is_own = own or self._kept_salt(), own is not None
 
     def _open(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from cxredge.bundle import open_bundle
 from cxredge.bundle.bundle import DEFAULT
 from cxredge.devices import peak_rss_mb, this_machine
 from cxredge.errors import DataError, Refusal
+from cxredge.folders import data_folder
 from cxredge.report.files import drop_unfinished
 from cxredge.report.tables import csv_table, json_table, write_summary
 from cxredge.scan.ahead import read_ahead
@@ -70,6 +71,8 @@ def scan(
 _OF_WHOLE_FILES = {
     refusal.code for refusal in Refusal if refusal not in {Refusal.EMPTY, Refusal.ENDS_EARLY, Refusal.DAMAGED}
 }
+# Failures that are the disk's or the machine's, not the film's.
+_MAY_PASS = {"cannot_be_opened", "out_of_memory"}
 
 
 class Run:
@@ -122,6 +125,11 @@ class Run:
             # Wrong labels are said before an hour of reading, not after it.
             match(read_labels(labels, bundle.manifest.names), [film.name for film in self.films()])
         self._journal = Journal(output / "journal.sqlite", restart=restart)
+        if not self._journal.salt_is_own:
+            say(
+                f"the salt of the patients' pseudonyms cannot be kept in {data_folder()}, so it lies in"
+                f" {output / 'journal.sqlite'}: keep that file to yourself when you pass on results; pseudonyms differ from those of other folders"
+            )
         # The folder is ours alone now, so what is unfinished in it was left by a run that was killed.
         drop_unfinished(output)
         try:
@@ -212,6 +220,11 @@ class Run:
         """Whether there is a reading of a film, and of all of it."""
         reading = self._journal.reading(film)
         return reading is not None and (reading.status is Status.OK or reading.reason in _OF_WHOLE_FILES)
+
+    def may_be_read_later(self, film: Found) -> bool:
+        """Whether a film could not be read for a reason that may pass, such as a share that went away."""
+        reading = self._journal.reading(film)
+        return reading is not None and reading.status is Status.FAILED and reading.reason in _MAY_PASS
 
     def shows_the_same(self, one: Found, other: Found) -> bool:
         """Whether two files were read and are the same picture, of the same patient; or, where no picture was seen, the same."""

@@ -18,6 +18,7 @@ from cxredge.scan.summary import Summary
 SETTLED_SECONDS = 2.0
 # Network shares tell nobody of new files, and events can be lost anywhere, so the folders are looked through too.
 POLL_SECONDS, LOOK_AGAIN_SECONDS = 5.0, 30.0
+TRY_AGAIN_SECONDS = 25.0
 NETWORK = {
     "nfs",
     "nfs4",
@@ -76,7 +77,7 @@ def watch(
 
     What was read by then is in the results. batch: called when results have been written. A film that was read stays in the
     results of this watch when its file is moved away, also when the watch is cut off and begun again. A folder that cannot be
-    listed for a while, such as a share that is offline, is tried again; `say` is told.
+    listed for a while, such as a share that is offline, is tried again; `say` is told. So is a film that cannot be read.
     Raises DataError for a folder that is not there to begin with, OutputError when results cannot be written.
     """
     stop = stop or Event()
@@ -85,6 +86,8 @@ def watch(
     # Of other folders than these: names are told apart within one call's folders only.
     kept = {path: film if _is_below(path, roots) else replace(film, name=str(path)) for path, film in kept.items()}
     shown: dict[Path, object] = {}
+    # Of films that could not be read, such as on a share that went away for a moment: when to try again.
+    again: dict[Path, float] = {}
     run.films()
     stale, wake, said = False, _wakes(roots, stop), ""
     try:
@@ -100,7 +103,8 @@ def watch(
             whole = arrivals.whole(films, time.monotonic())
             there = {film.path for film in films}
             shown = {path: looks for path, looks in shown.items() if path in there}
-            new = {film.path: film for film in whole if shown.get(film.path) != _look(film.path)}
+            due = {path for path, when in again.items() if time.monotonic() >= when}
+            new = {film.path: film for film in whole if film.path in due or shown.get(film.path) != _look(film.path)}
             if new:
                 looks = {path: _look(path) for path in new}
                 started = datetime.now().astimezone()
@@ -118,7 +122,12 @@ def watch(
                 # The beginning of a film that was still being copied, under the name that it had until then.
                 kept = {path: film for path, film in kept.items() if path in there or run.read_whole(film)}
                 run.keep_watched(kept.values())
-                batch(*run.write([*kept.values()], started=started, clock=clock))
+                failed = {path for path, film in new.items() if run.may_be_read_later(film)}
+                # Tried again in vain, they stand in the results already.
+                if not (failed == new.keys() <= due):
+                    batch(*run.write([*kept.values()], started=started, clock=clock))
+                waiting = {path: when for path, when in again.items() if path in there and path not in new}
+                again = waiting | dict.fromkeys(failed, time.monotonic() + TRY_AGAIN_SECONDS)
                 shown |= looks
                 stale = False
             wake(arrivals.settled / 2 if len(whole) < len(films) else LOOK_AGAIN_SECONDS)

@@ -119,7 +119,9 @@ def test_a_film_tagged_lateral_is_scored_only_when_the_picture_leaves_no_doubt(
         check(lateral, 0.1, gated(scanner.bundle.manifest, typical=None, doubt=None), far)
 
 
-@pytest.mark.parametrize(("tag", "value"), [("modality", "CT"), ("body_part", "KNEE")])
+@pytest.mark.parametrize(
+    ("tag", "value"), [("modality", "CT"), ("body_part", "KNEE"), ("view", "RLO"), ("view", "LEFT ANTERIOR OBLIQUE")]
+)
 def test_a_header_lowers_the_doubt_a_picture_may_leave_but_refuses_nothing_alone(
     scanner: Scanner, film: Film, tag: str, value: str
 ) -> None:
@@ -147,13 +149,13 @@ def test_views_and_parts_that_stand_in_codes_only_are_read(tmp_path: Path) -> No
     for keyword in ("ViewPosition", "BodyPartExamined"):
         if keyword in dataset:
             del dataset[keyword]
-    for keyword, meaning in (("ViewCodeSequence", "left lateral"), ("AnatomicRegionSequence", "Lower leg")):
+    for keyword, meaning in (("ViewCodeSequence", "Right anterior oblique"), ("AnatomicRegionSequence", "Lower leg")):
         code = pydicom.Dataset()
         code.CodeMeaning = meaning
         setattr(dataset, keyword, [code])
     dataset.save_as(tmp_path / "coded.dcm")
     tags = read_film(tmp_path / "coded.dcm", Preprocessing()).tags
-    assert (tags["view"], tags["body_part"]) == ("LEFT LATERAL", "LOWER LEG")
+    assert (tags["view"], tags["body_part"]) == ("RIGHT ANTERIOR OBLIQUE", "LOWER LEG")
 
 
 def test_a_contradicted_film_is_at_least_for_review_and_says_why(scanner: Scanner, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A patient's name goes nowhere unless it is asked for."""
 
+import shutil
 from pathlib import Path
 
 import pydicom
@@ -121,3 +122,15 @@ def test_the_salt_is_made_once_and_readable_to_its_owner_alone(tmp_path: Path) -
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["pseudonym.salt"]
     (tmp_path / "file").touch()
     assert own_salt(tmp_path / "file") is None
+
+
+def test_a_salt_that_lies_with_the_results_is_told_of(cli: Cli, tmp_path: Path) -> None:
+    film = EXAMPLES / "chest-cr.dcm"
+    assert "salt" not in cli("scan", film, "-o", "own").stderr
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").write_text("no folder")
+    run = cli("scan", film, "-o", "out")
+    assert run.returncode == 0
+    assert f"it lies in {Path('out/journal.sqlite')}: keep that file to yourself" in run.stderr
+    (first,), (again,) = rows_of(tmp_path / "own"), rows_of(tmp_path / "out")
+    assert first["patient"] != again["patient"]

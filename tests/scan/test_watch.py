@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from house import EXAMPLES, Cli, rows_of
 
 from cxredge.bundle import Bundle
 from cxredge.errors import DataError
+from cxredge.imaging import Film
+from cxredge.scan import scanner
+from cxredge.scan import watch as watching
 from cxredge.scan.discover import Found, discover
 from cxredge.scan.reading import Reading
 from cxredge.scan.run import Run
@@ -237,6 +241,35 @@ def test_an_offline_share_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "is_dir", stale)
     with pytest.raises(DataError, match="cannot be listed"):
         discover([tmp_path])
+
+
+def test_a_film_that_a_share_did_not_give_is_asked_for_again(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films, stop, seen = tmp_path / "films", Event(), list[dict[str, str]]()
+    films.mkdir()
+    shutil.copyfile(FILM, films / "A.jpg")
+    tries, read_film = [], scanner.read_film
+
+    def offline(*said: Any, **named: Any) -> Film:
+        tries.append(len(seen))
+        if len(tries) < 4:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read_film(*said, **named)
+
+    def batch(_summary: Summary, _unread: list[Reading]) -> None:
+        seen.append({row["file"]: row["status"] for row in rows_of(tmp_path / "out")})
+        if seen[-1] == {"A.jpg": "ok"}:
+            stop.set()
+
+    monkeypatch.setattr(scanner, "read_film", offline)
+    monkeypatch.setattr(watching, "TRY_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(watching, "LOOK_AGAIN_SECONDS", 0.2)
+    with Run([films], tmp_path / "out", model=str(bundle.folder)) as run:
+        run_watch(run, [films], batch=batch, stop=stop)
+    # Told once, not at every try.
+    assert seen == [{"A.jpg": "failed"}, {"A.jpg": "ok"}]
+    assert tries == [0, 1, 1, 1]
 
 
 def begun(run: Run, films: Sequence[Found]) -> None:
