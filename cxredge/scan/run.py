@@ -128,7 +128,8 @@ class Run:
         if not self._journal.salt_is_own:
             say(
                 f"the salt of the patients' pseudonyms cannot be kept in {data_folder()}, so it lies in"
-                f" {output / 'journal.sqlite'}: keep that file to yourself when you pass on results; pseudonyms differ from those of other folders"
+                f" {output / 'journal.sqlite'}: keep that file to yourself when you pass on results; pseudonyms differ from those"
+                " of other folders"
             )
         # The folder is ours alone now, so what is unfinished in it was left by a run that was killed.
         drop_unfinished(output)
