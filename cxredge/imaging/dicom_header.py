@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from cxredge.imaging.dicom_file import DicomSource, raise_unless_content, uid_name
 from cxredge.imaging.plane import Person
@@ -47,7 +48,13 @@ def _meaning_of(header: Dataset, keyword: str) -> str:
 def person_of(header: Dataset) -> Person:
     """Whose film it is. Kept out of `tags`, which reports may show."""
     said = [value_of(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate")]
-    return Person(*(str(value or "").strip() for value in said))
+    return Person(*(text_of(value).strip() for value in said))
+
+
+def text_of(value: Any) -> str:
+    """A text as it stands in the file: pydicom takes a backslash, which numbers of patients may hold though they must not, for the
+    end of one value and the beginning of another."""
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
 
 
 def pixel_aspect_of(header: Dataset) -> float:

@@ -12,6 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from cxredge.imaging.dicom_header import text_of
+from cxredge.imaging.preprocess import SNIFF_BYTES, begins_as_dicom
+
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1), as far as they identify.
 _TEXTS = (
@@ -30,9 +33,9 @@ _OPTIONAL = ("IssuerOfPatientID", "StudyDescription")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file begins as DICOM files do (PS3.10 7.1). Raises OSError."""
+    """Whether the file was read as DICOM, see `begins_as_dicom`. Raises OSError."""
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return begins_as_dicom(path, file.read(SNIFF_BYTES))
 
 
 def read_source(path: Path) -> Dataset:
@@ -42,8 +45,12 @@ def read_source(path: Path) -> Dataset:
     Raises ValueError when it lacks an identifier to refer to, OSError, and whatever pydicom raises at a header that does
     not hold together.
     """
+    # By force: a file without its preamble has been read as DICOM too.
     said = dcmread(
-        path, stop_before_pixels=True, specific_tags=[Tag(keyword) for keyword in (*_UIDS, *_TEXTS, *_INHERITED)]
+        path,
+        stop_before_pixels=True,
+        force=True,
+        specific_tags=[Tag(keyword) for keyword in (*_UIDS, *_TEXTS, *_INHERITED)],
     )
     source = Dataset()
     for keyword in _UIDS:
@@ -53,7 +60,7 @@ def read_source(path: Path) -> Dataset:
         setattr(source, keyword, identifier)
     source.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _TEXTS:
-        text = str(said.get(keyword) or "")
+        text = text_of(said.get(keyword))
         if not re.fullmatch(_FORMS.get(keyword, ".*"), text, re.DOTALL):
             text = ""
         if text or keyword not in _OPTIONAL:

@@ -17,7 +17,7 @@ from cxredge.imaging.plane import MIN_SIDE, Person, Plane, is_blank, is_saturate
 
 # Raised whenever the pixels that come out for the same file may change: caches and manifests carry it.
 VERSION = 1
-_SNIFF_BYTES = 132
+SNIFF_BYTES = 132
 # Side of the coarse picture, in which a chest is told from a cropped, turned or inverted one.
 COARSE = 24
 # Coloured marks and letters on a film stay far below it.
@@ -93,19 +93,25 @@ def decode(path: Path, *, at_least: int, reduced: bool = False) -> Plane:
     if not stat.S_ISREG(mode):
         raise FilmRefusedError(Refusal.NOT_AN_IMAGE, "no regular file")
     with path.open("rb") as file:
-        head = file.read(_SNIFF_BYTES)
+        head = file.read(SNIFF_BYTES)
     if not head:
         raise FilmRefusedError(Refusal.EMPTY)
-    if head.startswith(_MAGIC) and head[128:132] != b"DICM":
-        from cxredge.imaging.raster import read_raster
-
-        return read_raster(path, at_least=at_least)
-    if head[128:132] == b"DICM" or path.suffix.lower() in _DICOM_SUFFIXES:
+    if begins_as_dicom(path, head):
         # pydicom takes a quarter of a second to import, so only a DICOM file pays for it.
         from cxredge.imaging.dicom import read_dicom
 
         return read_dicom(path, at_least=at_least if reduced else None)
+    if head.startswith(_MAGIC):
+        from cxredge.imaging.raster import read_raster
+
+        return read_raster(path, at_least=at_least)
     raise FilmRefusedError(Refusal.NOT_AN_IMAGE)
+
+
+def begins_as_dicom(path: Path, head: bytes) -> bool:
+    """Whether a file is read as DICOM. head: its first bytes; old files lack the preamble that says so (PS3.10 7.1), and are
+    known by their suffix."""
+    return head[128:132] == b"DICM" or (path.suffix.lower() in _DICOM_SUFFIXES and not head.startswith(_MAGIC))
 
 
 def prepare(plane: Plane, preprocessing: Preprocessing) -> Film:

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cxredge.errors import FilmRefusedError, Refusal
 from cxredge.imaging.jpeg import read_grey_jpeg
@@ -59,6 +59,8 @@ def read_raster(path: Path, *, at_least: int) -> Plane:
         except (FilmRefusedError, MemoryError):
             raise
         except UnidentifiedImageError:
+            if kind := _unknown_pixels(file):
+                raise FilmRefusedError(Refusal.UNSUPPORTED, kind) from None
             raise FilmRefusedError(Refusal.DAMAGED, "its header cannot be read") from None
         except Image.DecompressionBombError:
             raise FilmRefusedError(Refusal.TOO_LARGE, f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
@@ -117,6 +119,18 @@ def _load(picture: ImageFile.ImageFile, file: BinaryIO, at_least: int) -> _Loade
     if picture.format == "TIFF" and _wraps(picture):
         raise FilmRefusedError(Refusal.UNSUPPORTED, "unsigned values of more than 31 bits")
     return _Loaded(ImageOps.exif_transpose(decoded), rows, columns, white_is_zero, colour_jpeg)
+
+
+def _unknown_pixels(file: BinaryIO) -> str:
+    """What Pillow does not know of a TIFF whose header it could read; "" where the header is not to be read."""
+    file.seek(0)
+    try:
+        TiffImagePlugin.TiffImageFile(file)
+    except SyntaxError as error:
+        return "a TIFF with pixels of another kind" if "unknown pixel mode" in str(error) else ""
+    except Exception:
+        return ""  # it is refused as damaged
+    return ""
 
 
 def _misread(picture: ImageFile.ImageFile) -> str:

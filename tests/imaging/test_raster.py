@@ -158,6 +158,15 @@ def test_a_tiff_of_values_that_pillow_misreads_is_refused(save: SaveFilm, film8:
     read_film(save(film8.astype(np.int32) - 100, ".tif"), Preprocessing())
 
 
+def test_a_whole_tiff_of_a_kind_that_pillow_does_not_know_is_not_called_damaged(
+    save: SaveFilm, film8: NDArray[np.uint8]
+) -> None:
+    path = patched(save(film8.astype(np.float32), ".tif"), (258, "HH", 32, 16))
+    assert refusal(path).reason is Refusal.UNSUPPORTED
+    path.write_bytes(path.read_bytes()[:2000])
+    assert refusal(path).reason is Refusal.DAMAGED
+
+
 def test_unsigned_values_of_32_bits_are_looked_at_for_what_the_disk_never_got(
     save: SaveFilm, film8: NDArray[np.uint8]
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_tables import mistakes
-from house import EXAMPLES, Cli
+from house import EXAMPLES, Cli, rows_of
 from pydicom import dcmread
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.dataset import Dataset
@@ -232,6 +232,20 @@ def test_what_is_no_date_or_sex_is_left_empty_and_the_report_still_written(run: 
     assert document.PatientBirthDate == document.StudyTime == document.PatientSex == ""
     with silent():
         assert len(str(document.PatientName)) == 155
+
+
+def test_a_film_without_its_preamble_gets_a_report_with_the_patients_number_as_it_stands(cli: Cli) -> None:
+    film = dcmread(EXAMPLES / "chest-cr.dcm")
+    with silent():
+        film.PatientID = "47\\11"
+        film.save_as(cli.folder / "old.dcm")
+    (cli.folder / "old.dcm").write_bytes((cli.folder / "old.dcm").read_bytes()[132:])
+    done = cli("scan", "old.dcm", "--output", "out", "--dicom-out", "--with-patient-ids")
+    assert done.returncode == 0, done.stderr
+    (written,) = (cli.folder / "out/dicom").glob("sr-*.dcm")
+    with silent():
+        assert list(dcmread(written).PatientID) == ["47", "11"]
+    assert [row["patient_id"] for row in rows_of(cli.folder / "out")] == ["47\\11"]
 
 
 def test_changed_film_gets_a_report_of_its_own(cli: Cli) -> None:
