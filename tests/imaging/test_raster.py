@@ -163,7 +163,7 @@ def test_a_whole_tiff_of_a_kind_that_pillow_does_not_know_is_not_called_damaged(
 ) -> None:
     path = patched(save(film8.astype(np.float32), ".tif"), (258, "HH", 32, 16))
     assert refusal(path).reason is Refusal.UNSUPPORTED
-    path.write_bytes(path.read_bytes()[:2000])
+    path.write_bytes(path.read_bytes()[:60])
     assert refusal(path).reason is Refusal.DAMAGED
 
 
