@@ -1,10 +1,8 @@
 """Quantization-aware training with NNCF: the network learns to live with its own rounding, from its full-precision self."""
 
 import copy
-import io
 import logging
 import os
-import pickle
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,10 +26,11 @@ from cxredge.compress.integer_concat import share_grid
 from cxredge.compress.preactivation import absorb_norms, hold_grid, is_preactivated
 from cxredge.compress.recipe import QuantizationAware
 from cxredge.devices import read_profile
-from cxredge.errors import OutputError
+from cxredge.errors import DataError, OutputError
 from cxredge.report.files import atomic_write
 from cxredge.runtimes import runtime
 from cxredge.train.branch import MetadataBranch
+from cxredge.train.checkpoint import load_whole
 from cxredge.train.films import augment
 from cxredge.train.network import FilmNetwork
 
@@ -118,9 +117,8 @@ def _read(checkpoint: Path, say: Callable[[str], None]) -> dict[str, Any] | None
     if not checkpoint.exists():
         return None
     try:
-        return dict(torch.load(io.BytesIO(checkpoint.read_bytes()), weights_only=True))
-    # What torch makes of a file that was cut off or spoiled.
-    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError):
+        return load_whole(checkpoint, torch.device("cpu"))
+    except DataError:
         say(f"{checkpoint} is damaged and cannot be gone on from; the training through the rounding begins anew")
         return None
 

@@ -1,6 +1,10 @@
 """Where a run stands, to the step: what a killed run needs to end as if it had not been killed."""
 
+import io
+import pickle
 import time
+import zipfile
+import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cxredge.errors import OutputError
+from cxredge.errors import DataError, OutputError
 from cxredge.report.files import atomic_write
 from cxredge.train.processes import Processes
 
@@ -68,10 +72,8 @@ class Checkpoints:
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """The checkpoint, on this process's device; None when there is none."""
-        if not self._file.exists():
-            return None
-        return dict(torch.load(self._file, weights_only=True, map_location=self._on.device))
+        """The checkpoint, on this process's device; None when there is none. Raises DataError for a damaged one."""
+        return load_whole(self._file, self._on.device) if self._file.exists() else None
 
     def restore_generators(self, saved: dict[str, Any], generator: torch.Generator) -> None:
         """Augmentation and dropout go on where they stood; with another number of processes they are drawn anew."""
@@ -83,6 +85,24 @@ class Checkpoints:
         torch.set_rng_state(dropping)
         if cuda and self._on.device.type == "cuda":
             torch.cuda.set_rng_state(cuda[0], self._on.device)
+
+
+def load_whole(file: Path, device: torch.device) -> dict[str, Any]:
+    """What `torch.save` wrote, every byte of it: torch itself takes a flipped bit for a weight. Raises DataError."""
+    try:
+        # Read once: what was looked at is what is loaded.
+        content = io.BytesIO(file.read_bytes())
+        with zipfile.ZipFile(content) as parts:
+            spoilt = parts.testzip()
+        content.seek(0)
+        if spoilt is None:
+            return dict(torch.load(content, weights_only=True, map_location=device))
+    # What torch and zipfile make of a file that was cut off or spoiled.
+    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error):
+        pass
+    raise DataError(
+        f"{file} is damaged, so that training cannot go on from it; delete it, and the same command begins anew"
+    )
 
 
 def progress_of(saved: dict[str, Any]) -> Progress:

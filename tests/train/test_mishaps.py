@@ -75,6 +75,14 @@ def test_a_disk_without_room_for_a_checkpoint_is_said_and_the_one_before_is_kept
         fit(recipe, DATA, run, cache=cache)
     assert (run / "last.ckpt").read_bytes() == before
     assert not [file for file in run.iterdir() if file.name.startswith(".")]
+    # One bit of a weight, as a worn disk flips it; and a part of the file, as a power cut leaves it.
+    flipped = bytearray(before)
+    flipped[len(flipped) // 2] ^= 64
+    for damaged in (bytes(flipped), before[:100_000], b""):
+        (run / "last.ckpt").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"last.ckpt is damaged, .* delete it"):
+            fit(recipe, DATA, run, cache=cache)
+    (run / "last.ckpt").write_bytes(before)
     assert (fit(recipe, DATA, run, cache=cache).run / "model.safetensors").is_file()
 
 
