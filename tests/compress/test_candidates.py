@@ -1,5 +1,6 @@
 """What a candidate is made of and measured by, and which one is kept."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,39 @@ def test_an_engine_that_cannot_open_its_graph_is_a_row_and_not_an_end(source: Bu
     assert len(good.milliseconds) >= 100
     assert good.peak_rss_mb is not None
     assert 30 < good.peak_rss_mb < 400
+
+
+def test_16_bit_floats_that_overflow_are_a_row_and_not_an_end(source: Bundle, cache: Path, tmp_path: Path) -> None:
+    """Full precision computes through numbers that 16 bits cannot hold, and gives the same logits as ever."""
+    large = replace(source, folder=Path(shutil.copytree(source.folder, tmp_path / "large")))
+    assert large.float_model is not None
+    model = onnx.load(large.float_model)
+    first = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Conv")
+    made = model.graph.node[first].output[0]
+    model.graph.node[first].output[0] = "as_before"
+    for name, by in (("up", 1e6), ("down", 1e-6)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(by), name))
+    # A Relu between, or both would be folded away; the network has one there anyway.
+    for i, (kind, given, out) in enumerate((
+        ("Mul", ["as_before", "up"], "larger"), ("Relu", ["larger"], "kept"), ("Mul", ["kept", "down"], made),
+    )):  # fmt: skip
+        model.graph.node.insert(first + 1 + i, onnx.helper.make_node(kind, given, [out], f"added_{i}"))
+    onnx.save(model, large.float_model)
+
+    profile = replace(read_profile("jetson"), name="mine")
+    with np.load(source.reference) as stored:
+        images = stored["images"][:2]
+        (large.folder / "reference.npz").unlink()
+        np.savez(large.reference, images=images, full=stored["full"][:2])
+    engine = profile.engine("tensorrt")
+    plans = [
+        (engine, precision, Graphs(large, images, cache).make(engine, precision, profile))
+        for precision in ("fp16", "fp32")
+    ]
+    table = Table(plans, profile, this_machine(), {}, Films(images, len(images), None, images, ""), large)
+    measured = dict(zip(table.jobs, measure(table.jobs, images), strict=True))
+    verdicts = [table.candidate(plan, measured, BuildGate()).verdict for plan in plans]
+    assert verdicts == ["gives numbers that are not finite", ""]
 
 
 def row(name: str, milliseconds: float | None, verdict: str = "") -> Candidate:
