@@ -46,7 +46,9 @@ def keep(folder: Path | None, name: str, content: bytes) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         scratch.write_bytes(hashlib.sha256(content).digest() + content)
         scratch.replace(folder / name)
-        for old in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+        # A board without a clock of its own may date this one before all others: it stays all the same.
+        others = (file for file in folder.iterdir() if file.name != name)
+        for old in sorted(others, key=lambda file: file.stat().st_mtime)[: 1 - KEPT]:
             old.unlink()
     with suppress(OSError):
         scratch.unlink(missing_ok=True)

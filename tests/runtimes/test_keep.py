@@ -1,6 +1,7 @@
 """What engines compile for a machine is kept whole, or not at all."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
         keep(tmp_path, str(i), b"engine")
         os.utime(tmp_path / str(i), (i, i))
     assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(3, KEPT + 3)}
+
+
+def test_what_was_just_kept_stays_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    tomorrow = time.time() + 86_400
+    for i in range(KEPT):
+        keep(tmp_path, str(i), b"engine")
+        os.utime(tmp_path / str(i), (tomorrow + i, tomorrow + i))
+    keep(tmp_path, "new", b"engine")
+    assert kept(tmp_path, "new") == b"engine"
+    assert {path.name for path in tmp_path.iterdir()} == {"new", *(str(i) for i in range(1, KEPT))}
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
