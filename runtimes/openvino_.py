@@ -4,6 +4,7 @@ import os
 import queue
 import sys
 import threading
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -204,9 +205,12 @@ class OpenVinoSession:
             core.get_property(device, "FULL_DEVICE_NAME"),
             sorted(self._options.items()),
         )
-        self._blob = kept(folder, name)
-        if self._blob is not None:
-            return core.import_model(self._blob, device, self._options)
+        if (blob := kept(folder, name)) is not None:
+            # A processor of the same name may lack instructions that it was compiled for (virtual machines): then it is refused.
+            with suppress(RuntimeError):
+                compiled = core.import_model(blob, device, self._options)
+                self._blob = blob
+                return compiled
         model = core.read_model(self._path)
         model.reshape([1, *list(model.input().partial_shape)[1:]])
         compiled = core.compile_model(model, device, self._options)

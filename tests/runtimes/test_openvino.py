@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -170,6 +172,25 @@ def test_what_was_compiled_is_kept_and_not_trusted_once_damaged(
     # Other threads, another graph for this machine.
     load("openvino", 2, tuning=tuning)
     assert len(list((tmp_path / "openvino").iterdir())) == 2
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="x86's instructions can be left out on request"
+)
+def test_what_was_compiled_for_other_instructions_is_compiled_anew(tmp_path: Path, bundle: Bundle) -> None:
+    """Virtual machines give processors of one name with other instructions, and OpenVINO refuses what it compiled for those."""
+    opens = (
+        "import sys; from pathlib import Path; from cxredge.runtimes import Artifact, Tuning, runtime;"
+        "runtime('openvino').load(Artifact('openvino', Path(sys.argv[1])), 1, Tuning(cache=Path(sys.argv[2])))"
+    )
+    for instructions in ("SSE41", "DEFAULT", "DEFAULT"):
+        opened = subprocess.run(
+            [sys.executable, "-c", opens, str(bundle.model), str(tmp_path)],
+            capture_output=True, text=True, check=False, env={**os.environ, "ONEDNN_MAX_CPU_ISA": instructions},
+        )  # fmt: skip
+        assert opened.returncode == 0, opened.stderr
+        (stored,) = (tmp_path / "openvino").iterdir()
+        assert (b"SSE" in stored.read_bytes()[:200]) == (instructions == "SSE41")
 
 
 def test_nothing_is_reported_to_anybody(bundle: Bundle) -> None:
