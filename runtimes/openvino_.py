@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 import sys
 import threading
 from contextlib import suppress
@@ -54,7 +55,7 @@ def compile(onnx_path: Path, profile: Settings, out: Path) -> Artifact:  # noqa:
 def load(artifact: Artifact, threads: int, tuning: Tuning = UNTUNED) -> "OpenVinoSession":
     """Open an IR or an ONNX graph. What is compiled for this machine is kept in `tuning.cache`.
 
-    Raises EngineError for a device that is not there, RuntimeError for a graph it cannot run.
+    Raises EngineError for a device that is not there, or a graph it cannot run.
     """
     core = _openvino().Core()
     device = tuning.device or "CPU"
@@ -63,7 +64,17 @@ def load(artifact: Artifact, threads: int, tuning: Tuning = UNTUNED) -> "OpenVin
             f"OpenVINO finds no {device} here, only {', '.join(core.available_devices)}; check its driver"
         )
     lanes = max(1, _cores() // threads) if device == "CPU" else 1
-    return OpenVinoSession(core, artifact.path, device, _options(device, threads), tuning.cache, lanes)
+    try:
+        return OpenVinoSession(core, artifact.path, device, _options(device, threads), tuning.cache, lanes)
+    except RuntimeError as error:
+        raise EngineError(_reason(error)) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first line of the library's message that tells what happened; those before it name its own source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = re.compile(r"Exception from |Check '.*' failed at ")
+    return next((line for line in lines if not own.match(line)), lines[0] if lines else type(error).__name__)
 
 
 def _cores() -> int:

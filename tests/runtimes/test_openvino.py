@@ -154,6 +154,16 @@ def test_a_device_that_is_not_there_is_named(bundle: Bundle) -> None:
         runtime("openvino").load(Artifact("openvino", bundle.model), 1, Tuning(device="NPU"))
 
 
+def test_why_a_graph_cannot_be_opened_is_said_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    with pytest.raises(EngineError, match=r"^Unable to read the model[^\n]*$"):
+        runtime("openvino").load(Artifact("openvino", tmp_path / "broken.onnx"), 1)
+    said = cli("scan", EXAMPLES / "00000457_002.jpg", "--runtime", "openvino:CPU.7")
+    assert said.returncode == 2
+    assert "openvino:CPU.7" in said.stderr
+    assert "Exception from" not in said.stderr
+
+
 def test_what_was_compiled_is_kept_and_not_trusted_once_damaged(
     films: NDArray[np.uint8], load: Callable[..., Session], tmp_path: Path
 ) -> None:
