@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from cxredge.bundle import Bundle, open_bundle
 from cxredge.bundle.archive import check_archive, write_archive
@@ -97,7 +98,7 @@ def build_command(
     cache = cache_folder("build")
 
     def say(text: str) -> None:
-        console.print(text, style="dim")
+        console.print(text, style="dim", markup=False, soft_wrap=True)
 
     if max_drift is not None and not data:
         raise typer.BadParameter(
@@ -148,6 +149,7 @@ def build_command(
     console.print(
         f"{' and '.join(written)}: for {profile.title}, engines in the order {', '.join(made.manifest.runtimes)}."
         f" Try it: cxredge verify {written[-1]}",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )
@@ -193,9 +195,9 @@ def _source(model: str, data: list[Path], recipe: str | None, cache: Path, say: 
 
 
 def _show(found: Build, console: Console) -> None:
-    table = Table(*HEADINGS, title=found.title)
+    table = Table(*HEADINGS, title=Text(found.title))
     for row in found.candidates:
-        table.add_row(*cells(row), style="bold" if row.verdict == KEPT else "")
+        table.add_row(*map(Text, cells(row)), style="bold" if row.verdict == KEPT else "")
     console.print(table)
     for line in [*notes(found), f"Gate: {found.gate}.", f"Re-quantized graphs were calibrated on {found.calibration}."]:
         console.print(line, style="dim", highlight=False, soft_wrap=True, markup=False)

@@ -67,10 +67,10 @@ def compress_command(
         folder,
         report=report,
         cache=cache,
-        say=lambda text: console.print(text, style="dim"),
+        say=lambda text: console.print(text, style="dim", markup=False, soft_wrap=True),
     )
     _show(bundle, console)
-    console.print(f"What each step cost: {report / 'compression.html'}")
+    console.print(f"What each step cost: {report / 'compression.html'}", markup=False, soft_wrap=True)
 
 
 def _show(bundle: Bundle, console: Console) -> None:
@@ -94,5 +94,7 @@ def _show(bundle: Bundle, console: Console) -> None:
     )
     console.print(table)
     console.print(
-        f"{bundle.folder}: {bundle.model.stat().st_size / 1e6:.2f} MB model, full precision AUROC {accuracy.full.value:.3f}"
+        f"{bundle.folder}: {bundle.model.stat().st_size / 1e6:.2f} MB model, full precision AUROC {accuracy.full.value:.3f}",
+        markup=False,
+        soft_wrap=True,
     )

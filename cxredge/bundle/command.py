@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cxredge.bundle.bundle import DEFAULT, inspect_bundle, open_bundle, shipped_names
@@ -39,7 +40,10 @@ def models_command(context: typer.Context) -> None:
         table.add_row("", f"{manifest.architecture}, {manifest.precision}, {bundle.model.stat().st_size / 1e6:.1f} MB")
         table.add_row("", f"mean AUROC {small.value:.3f} ({small.low:.3f}-{small.high:.3f}), drift {drift.value:+.4f}")
         table.add_row(
-            "", f"measured on {accuracy.films} films, {accuracy.source}; the card: {bundle.folder / 'MODEL_CARD.md'}"
+            "",
+            escape(
+                f"measured on {accuracy.films} films, {accuracy.source}; the card: {bundle.folder / 'MODEL_CARD.md'}"
+            ),
         )
     Console().print(table, highlight=False)
 
@@ -93,6 +97,7 @@ def verify_command(
         f"{opened.manifest.name} {opened.manifest.version}: {len(opened.manifest.files)} files as built; self-test passed on"
         f" {engine.text}: {result.films} films, logits within {result.largest:.4f} of those at build"
         f" (mean {result.mean:.4f}, {result.against_full:.4f} from full precision)\n{_signed(opened.folder, trust)}",
+        markup=False,
         highlight=False,
     )
 
@@ -122,6 +127,7 @@ def keys_command(
     Console().print(
         f"{private}: private; keep it in the lab. Whoever has it can sign in your name.\n"
         f"{public}: public, fingerprint {public_fingerprint(public)}; give it to the clinics.",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

@@ -113,6 +113,17 @@ def test_keys_are_made_for_their_owner_alone_and_never_overwritten(cli: Cli, bun
     assert "Signed by my.pub" in verified.stdout
 
 
+def test_the_names_of_keys_are_told_as_they_are(cli: Cli, signed: Path, keys: Path, tmp_path: Path) -> None:
+    for name in ("[red]lab", "[/red]lab"):
+        made = cli("keys", f"{name}.key")
+        assert made.returncode == 0, made.stderr
+        assert f"{name}.key: private" in made.stdout
+        assert f"{name}.pub: public" in made.stdout
+    key = tmp_path / "of [blue] house.pub"
+    key.write_bytes((keys / "lab.pub").read_bytes())
+    assert f"Signed by {key.name}" in cli("verify", signed, "--trust", key.name).stdout
+
+
 def test_scan_and_verify_refuse_what_is_not_signed_by_the_key_asked_for(cli: Cli, keys: Path, tmp_path: Path) -> None:
     for words in (("verify",), ("scan", EXAMPLES, "-o", "out")):
         bad = cli(*words, "--trust", keys / "lab.pub")

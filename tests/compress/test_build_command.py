@@ -21,26 +21,29 @@ def test_a_bundle_for_a_jetson_is_legal_signed_reproducible_and_scans_here(
 ) -> None:
     assert cli("keys", "lab.key").returncode == 0
     words = ("build", "--target", "jetson", "--model", source.folder, "--archive", "--sign", "lab.key")
-    made = cli(*words, "-o", "first")
+    # A name that the screen's markup would take for its own.
+    name = "[first] one"
+    made = cli(*words, "-o", name)
     assert made.returncode == 0, made.stderr
+    assert f"cxredge verify {name}.zip" in made.stdout
     assert NOT_MEASURED in made.stdout
-    packed = (tmp_path / "first.zip").read_bytes()
+    packed = (tmp_path / f"{name}.zip").read_bytes()
     # Over what it wrote, named by its archive.
-    again = cli(*words, "-o", "first.zip")
+    again = cli(*words, "-o", f"{name}.zip")
     assert again.returncode == 0, again.stderr
-    assert (tmp_path / "first.zip").read_bytes() == packed
+    assert (tmp_path / f"{name}.zip").read_bytes() == packed
     # Another cache, so everything was made and measured anew: the same but for the signature, which this one lacks.
     other = build_for(source, "jetson", tmp_path / "other")
-    for name in other.manifest.files:
-        assert (other.folder / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
-    assert (other.folder / "manifest.json").read_bytes() == (tmp_path / "first" / "manifest.json").read_bytes()
+    for file in other.manifest.files:
+        assert (other.folder / file).read_bytes() == (tmp_path / name / file).read_bytes(), file
+    assert (other.folder / "manifest.json").read_bytes() == (tmp_path / name / "manifest.json").read_bytes()
 
-    built = open_bundle(tmp_path / "first.zip", trust=tmp_path / "lab.pub")
+    built = open_bundle(tmp_path / f"{name}.zip", trust=tmp_path / "lab.pub")
     assert built.manifest.runtimes[0] == "tensorrt"
     taken, said = take(built.graph("tensorrt"), ["8.7"])
     assert taken, said
     assert "every node parsed and engines built" in said
-    for model, out in (("first.zip", "jetson"), (source.folder, "shipped")):
+    for model, out in ((f"{name}.zip", "jetson"), (source.folder, "shipped")):
         scanned = cli("scan", EXAMPLES, "--model", model, "-o", out)
         assert scanned.returncode == 0, scanned.stderr
     one, other = ({row["file"]: row["priority"] for row in rows_of(tmp_path / out)} for out in ("jetson", "shipped"))
