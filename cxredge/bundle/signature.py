@@ -25,11 +25,14 @@ _MAX_BYTES = 4096
 def new_keys(private: Path) -> Path:
     """Write a new private key (PEM, for its owner alone) and its public one beside it as .pub, which is returned.
 
-    Each is whole or not there, even after a power cut. Raises KeyFileError when either is there already, or cannot be written.
+    Each is whole or not there, even after a power cut. Raises KeyFileError for a folder, for either that is there already,
+    and where they cannot be written.
     """
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if private.is_dir():
+        raise KeyFileError(f"{private} is a folder; name the private key's file, {private / 'lab.key'} for instance")
     public = private.with_name(f"{private.stem}.pub")
     if public == private:
         raise KeyFileError(

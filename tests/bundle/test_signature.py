@@ -139,6 +139,15 @@ def test_the_public_key_never_takes_the_private_ones_place(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("folder", [".", "", "/", "there"])
+def test_a_folder_in_place_of_a_keys_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyFileError, match=r"is a folder; name the private key's file, .*lab\.key"):
+        new_keys(Path(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """A disk that takes the first 100 bytes of a file."""
