@@ -115,8 +115,7 @@ class Graphs:
                 made.mkdir()
                 make(made)
                 _seal(made)
-                shutil.rmtree(folder, ignore_errors=True)
-                made.replace(folder)
+                _take_place(made, folder)
         return folder
 
 
@@ -135,6 +134,17 @@ def _is_whole(folder: Path) -> bool:
     with suppress(OSError, ValueError):
         return bool(json.loads((folder / HASHES).read_text(encoding="utf-8")) == _hashes(folder))
     return False
+
+
+def _take_place(made: Path, folder: Path) -> None:
+    """Move a made folder to where it is looked for. One that another build has just put there stays: it may be reading it."""
+    try:
+        made.replace(folder)
+    except OSError:
+        if _is_whole(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        made.replace(folder)
 
 
 def _seal(folder: Path) -> None:
