@@ -153,16 +153,29 @@ def _measured(
     for jobs_of, stored in stores.items():
         with suppress(OSError, ValueError, TypeError):
             if not afresh:
-                kept = [Measured(**one) for one in json.loads(stored.read_text())]
-                found |= dict(zip(jobs_of, kept, strict=True))
+                found |= dict(zip(jobs_of, _read_kept(stored), strict=True))
     missing = [job for job in jobs if job not in found]
     found |= dict(zip(missing, measure(missing, images, tick=tick), strict=True))
     for jobs_of, stored in stores.items():
         # What fails today may run tomorrow.
         if set(jobs_of) & set(missing) and not any(found[job].error for job in jobs_of):
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            stored.write_text(json.dumps([asdict(found[job]) for job in jobs_of]))
+            _keep([found[job] for job in jobs_of], stored)
     return found
+
+
+def _keep(measured: Sequence[Measured], stored: Path) -> None:
+    """Behind the hash of it: what the disk did to a digit nobody would see."""
+    said = json.dumps([asdict(one) for one in measured])
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    stored.write_text(f"{hashlib.sha256(said.encode()).hexdigest()}\n{said}", encoding="utf-8")
+
+
+def _read_kept(stored: Path) -> list[Measured]:
+    """What `_keep` wrote. Raises OSError, ValueError or TypeError for anything else."""
+    digest, _, said = stored.read_text(encoding="utf-8").partition("\n")
+    if hashlib.sha256(said.encode()).hexdigest() != digest:
+        raise ValueError("not what was written")
+    return [Measured(**one) for one in json.loads(said)]
 
 
 def _said(job: Job) -> list[object]:

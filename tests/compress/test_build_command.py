@@ -101,6 +101,21 @@ def test_afresh_makes_graphs_again_too(cli: Cli, source: Bundle, tmp_path: Path,
     assert kept.stat().st_mtime_ns > before
 
 
+def test_what_was_measured_is_not_trusted_once_a_digit_of_it_is_another(
+    cli: Cli, source: Bundle, tmp_path: Path, own_profile: Path
+) -> None:
+    own_profile.write_text(own_profile.read_text().replace("threads", 'boards = ["Some Board"]\nthreads', 1))
+    words = ("build", "--target", own_profile.name, "--model", source.folder, "-o", "built")
+    assert cli(*words).returncode == 0
+    honest = (tmp_path / "built" / "manifest.json").read_bytes()
+    for stored in (tmp_path / "cache").rglob("measured/*.json"):
+        text = stored.read_text()
+        digit = text.index(".", text.index("logits")) - 1
+        stored.write_text(f"{text[:digit]}{(int(text[digit]) + 3) % 10}{text[digit + 1 :]}")
+    assert cli(*words).returncode == 0
+    assert (tmp_path / "built" / "manifest.json").read_bytes() == honest
+
+
 def test_where_a_link_leads_the_bundle_goes(cli: Cli, source: Bundle, tmp_path: Path) -> None:
     (tmp_path / "stick").mkdir()
     (tmp_path / "new").symlink_to("stick/bundle")
