@@ -12,6 +12,8 @@ from cxredge.folders import cache_folder
 from cxredge.runtimes import MODULES, Artifact, Session, Tuning, runtime
 
 Say = Callable[[str], None]
+# Engines that compute on a graphics card without being told to.
+_ON_A_CARD = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,14 @@ def _load(
 
 
 def _tested(bundle: Bundle, name: str, device: str, session: Session, text: str) -> SelfTest:
-    """The self-test; on the processor a pass is remembered. An accelerator's driver may change without a word: always anew.
+    """The self-test; on the processor a pass is remembered. An accelerator's driver, and the engine that was built for it and
+    cached, may change without a word: always anew.
 
     Raises SelfTestError, also for an engine that breaks down over it.
     """
     graph = bundle.manifest.graph_for(name)
     try:
-        if device not in ("", "CPU"):
+        if name in _ON_A_CARD or device not in ("", "CPU"):
             return self_test(bundle, session, graph=graph)
         return self_test_once(bundle, session, graph=graph, runtime=text, processor=this_machine().processor)
     except (SelfTestError, BundleError):

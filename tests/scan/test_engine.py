@@ -120,11 +120,15 @@ def test_nothing_is_read_when_no_engine_is_left(bundle: Bundle, plant: Plant) ->
     assert "logits differ" in str(raised.value)
 
 
-def test_a_fault_that_comes_later_is_not_hidden_by_an_earlier_pass(bundle: Bundle, plant: Plant) -> None:
+@pytest.mark.parametrize("name", ["planted:GPU", "tensorrt", "tensorrt_rtx"])
+def test_a_fault_that_comes_later_is_not_hidden_by_an_earlier_pass(
+    bundle: Bundle, plant: Plant, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """A pass is remembered for one version of an engine on one processor, and an accelerator is tried every time."""
+    monkeypatch.setitem(MODULES, name.partition(":")[0], "planted_engine")
     plant()
-    both = with_engines(bundle, "planted:GPU", "onnxruntime")
-    assert open_engine(both).text == "planted:GPU 1"
+    both = with_engines(bundle, name, "onnxruntime")
+    assert open_engine(both).text == f"{name} 1"
     plant(factor=1.3)
     assert open_engine(both).name == "onnxruntime"
 
