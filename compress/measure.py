@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,10 @@ class _Child:
 
     def ask(self, *question: object) -> Any:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: we asked for a pipe
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
+        # Killed while it waited: that there is no answer says so.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> Any:

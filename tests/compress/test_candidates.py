@@ -1,6 +1,10 @@
 """What a candidate is made of and measured by, and which one is kept."""
 
+import os
 import shutil
+import signal
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +22,7 @@ from cxredge.compress.measure import Job, Measured, measure
 from cxredge.compress.tensorrt_check import take
 from cxredge.compress.verdict import BuildGate, drift, labelled, outside
 from cxredge.devices import read_profile, this_machine
-from cxredge.errors import DataError
+from cxredge.errors import CxredgeError, DataError
 from cxredge.metrics import Interval
 from cxredge.train.sources import Films as TrainFilms
 
@@ -82,6 +86,26 @@ def test_an_engine_that_cannot_open_its_graph_is_a_row_and_not_an_end(source: Bu
     assert len(good.milliseconds) >= 100
     assert good.peak_rss_mb is not None
     assert 30 < good.peak_rss_mb < 400
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds its children below /proc")
+def test_a_candidate_that_is_killed_while_others_are_measured_is_named(source: Bundle) -> None:
+    """As the system does where memory runs out."""
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+
+    def kill_the_second(done: int, _: int) -> None:
+        if done == 1:
+            second = sorted(map(int, children.read_text().split()))[1]
+            os.kill(second, signal.SIGKILL)
+            os.waitid(os.P_PID, second, os.WEXITED | os.WNOWAIT)
+
+    with np.load(source.reference) as stored:
+        images = stored["images"][:1]
+    jobs = [Job("onnxruntime", source.model, spinning=spinning) for spinning in (False, True)]
+    with pytest.raises(
+        CxredgeError, match=r"onnxruntime with model\.onnx ended while it was being measured \(exit -9\)"
+    ):
+        measure(jobs, images, tick=kill_the_second)
 
 
 def test_16_bit_floats_that_overflow_are_a_row_and_not_an_end(source: Bundle, cache: Path, tmp_path: Path) -> None:
