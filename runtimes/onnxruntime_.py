@@ -59,7 +59,16 @@ def load(artifact: Artifact, threads: int, tuning: Tuning = UNTUNED) -> "OrtSess
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if tuning.spinning else "0")
     options.enable_cpu_mem_arena = tuning.arena
     options.log_severity_level = 3
-    return OrtSession(ort.InferenceSession(str(artifact.path), options, providers=["CPUExecutionProvider"]))
+    return OrtSession(ort.InferenceSession(_handed_over(artifact.path), options, providers=["CPUExecutionProvider"]))
+
+
+def _handed_over(graph: Path) -> str | bytes:
+    """The graph's path; its content where the path is no UTF-8, which the library does not take (sticks of other systems)."""
+    try:
+        str(graph).encode()
+    except UnicodeEncodeError:
+        return graph.read_bytes()
+    return str(graph)
 
 
 class OrtSession:

@@ -3,10 +3,13 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from house import EXAMPLES, Cli, rows_of
 
+from cxredge.bundle import Bundle
 from cxredge.scan.discover import discover
 
 
@@ -130,3 +133,12 @@ def test_pipes_brackets_and_narrow_consoles_stop_nothing(cli: Cli, tmp_path: Pat
     assert {row["file"]: row["status"] for row in rows_of(tmp_path / "out[" / "x]")} == {
         f"{'片' * 75}.jpg": "ok", "плёнка.txt": "refused", "pipe.dcm": "refused",
     }  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_model_below_a_name_that_is_no_utf8_is_read(cli: Cli, bundle: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"mod\xe8les")
+    shutil.copytree(bundle.folder, folder)
+    run = cli("scan", EXAMPLES / "00000457_002.jpg", "--model", folder, "--runtime", "onnxruntime", "-o", "out")
+    assert run.returncode == 0, run.stderr
+    assert [row["status"] for row in rows_of(tmp_path / "out")] == ["ok"]
