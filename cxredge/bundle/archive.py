@@ -10,6 +10,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -152,9 +153,9 @@ def _unpack(opened: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], target
             for name, entry in entries.items():
                 file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(entry) as inside, file.open("xb") as outside:
+                with file.open("xb") as outside:
                     left = entry.file_size
-                    while chunk := inside.read(_CHUNK):
+                    for chunk in _chunks(opened, entry, archive):
                         left -= len(chunk)
                         # zipfile stops at the declared size; should it ever not, this does.
                         if left < 0:
@@ -171,6 +172,16 @@ def _unpack(opened: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], target
             f"{archive}: cannot be unpacked into {target.parent} ({error.strerror or error}); free some space there, or unpack"
             " the archive yourself and give its folder"
         ) from None
+
+
+def _chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, archive: Path) -> Iterator[bytes]:
+    """What an entry holds. Raises BundleArchiveError where the archive's own disk does not give it."""
+    try:
+        with opened.open(entry) as inside:
+            while chunk := inside.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise BundleArchiveError(archive, f"cannot be read ({error.strerror or error}); copy it again") from None
 
 
 def _mend(folder: Path, target: Path) -> None:

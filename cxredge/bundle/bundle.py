@@ -98,9 +98,19 @@ def inspect_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) ->
     """A bundle and everything that is wrong with it: files missing, unlisted, changed or leading elsewhere, the signature.
 
     where: a string that is a shipped model's name means that model; a Path is always a folder or an archive, if it is one.
-    Raises BundleMissingError, BundleAmbiguousError, BundleSchemaError, BundleTooNewError, BundlePathError, or for an archive
-    BundleArchiveError, where there is nothing that could be looked at further.
+    Raises BundleMissingError, BundleAmbiguousError, BundleSchemaError, BundleTooNewError, BundlePathError, BundleContentError for
+    what its disk does not give, or for an archive BundleArchiveError, where there is nothing that could be looked at further.
     """
+    try:
+        return _found(where, trust)
+    except OSError as error:
+        name = f"{error.filename} " if error.filename else ""
+        raise BundleContentError(
+            where, f"{name}cannot be read ({error.strerror or error}); check its permissions, or copy the bundle again"
+        ) from error
+
+
+def _found(where: str | Path, trust: Path | None) -> tuple[Bundle, list[BundleError]]:
     folder = Path(where)
     if is_archive(folder):
         bundle, found = _inspect(unpacked(folder), where, trust)

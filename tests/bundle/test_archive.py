@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,27 @@ def test_an_archive_opens_as_the_folder_it_was_made_of_and_is_unpacked_once(
     # What the clinic's disk did to the copy is not the archive's fault.
     flip_a_byte(opened.folder)
     assert hashlib.sha256(open_bundle(archive).model.read_bytes()).hexdigest() == bundle.model_sha256
+
+
+def test_a_stick_that_does_not_give_an_archive_is_not_taken_for_a_full_disk(bundle: Bundle, tmp_path: Path) -> None:
+    content = bytearray(write_archive(bundle.folder, tmp_path / "a.zip").read_bytes())
+    # Where its list of files begins: reading then starts before the file does, which no disk gives.
+    content[-6:-2] = (int.from_bytes(content[-6:-2], "little") + 1000).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(BundleArchiveError, match=r"cannot be read .*copy it again"):
+        open_bundle(tmp_path / "a.zip")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what no system gives")
+@pytest.mark.parametrize("name", ["a.zip", "a/manifest.json"])
+def test_what_its_disk_does_not_give_is_named(cli: Cli, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    said = cli("verify", name.removesuffix("/manifest.json"))
+    assert said.returncode == 2
+    assert said.stderr.startswith(
+        f"cxredge: {name.removesuffix('/manifest.json')}: cannot be read (Input/output error)"
+    )
 
 
 def test_programs_that_open_an_archive_at_once_do_not_disturb_each_other(bundle: Bundle, tmp_path: Path) -> None:
