@@ -79,6 +79,11 @@ def shipped_names() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.joinpath(MANIFEST).is_file())
 
 
+def shipped(name: str) -> Path:
+    """The folder of the bundle that comes with cxredge under that name, whatever else is called so."""
+    return Path(str(resources.files("cxredge.models") / name))
+
+
 def open_bundle(where: str | Path = DEFAULT, *, trust: Path | None = None) -> Bundle:
     """Open a bundle by its folder, its .zip or the name of a shipped one, and verify every byte of it.
 
@@ -125,7 +130,7 @@ def _found(where: str | Path, trust: Path | None) -> tuple[Bundle, list[BundleEr
                 f"a bundle's folder of this name lies here, and a model that comes with cxredge is called so too; for the"
                 f" folder write .{os.sep}{where}, for the shipped model start cxredge in another folder",
             )
-        folder = folder if here else Path(str(resources.files("cxredge.models") / str(where)))
+        folder = folder if here else shipped(str(where))
     if not (folder / MANIFEST).is_file():
         raise BundleMissingError(
             where,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cxredge.bundle.bundle import DEFAULT, inspect_bundle, open_bundle, shipped_names
+from cxredge.bundle.bundle import DEFAULT, inspect_bundle, open_bundle, shipped, shipped_names
 from cxredge.bundle.signature import SIGNATURE, new_keys, public_fingerprint
 from cxredge.cli import complain
 
@@ -30,7 +30,7 @@ def models_command(context: typer.Context) -> None:
     # A long path must stay whole to be opened.
     table.add_column(overflow="fold")
     for name in shipped_names():
-        bundle = open_bundle(name)
+        bundle = open_bundle(shipped(name))
         manifest, accuracy = bundle.manifest, bundle.manifest.accuracy
         small, drift = accuracy.compressed, accuracy.drift
         table.add_row(
