@@ -15,7 +15,7 @@ def available() -> Literal[True] | str:
     """True, or how to install it."""
     try:
         import onnxruntime  # noqa: F401 - the import is the question
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         return f"ONNX Runtime does not load ({error}); install it: pip install onnxruntime"
     return True
 

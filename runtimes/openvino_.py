@@ -23,7 +23,7 @@ def available() -> Literal[True] | str:
     """True, or how to install it."""
     try:
         _openvino()
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         return f'OpenVINO does not load ({error}); install it: pip install "cxredge[openvino]"'
     return True
 

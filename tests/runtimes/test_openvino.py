@@ -25,10 +25,11 @@ from cxredge.scan.decide import nearness
 pytest.importorskip("openvino", reason="an extra: pip install cxredge[openvino]")
 
 
-def test_openvino_reads_where_onnx_runtime_does_not_load(cli: Cli, tmp_path: Path) -> None:
-    """As on Windows without the C++ runtime."""
+@pytest.mark.parametrize("error", ["ImportError", "OSError"])
+def test_openvino_reads_where_onnx_runtime_does_not_load(cli: Cli, tmp_path: Path, error: str) -> None:
+    """As on Windows without the C++ runtime, or where a library beside it is missing."""
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "onnxruntime.py").write_text('raise ImportError("DLL load failed")')
+    (tmp_path / "broken" / "onnxruntime.py").write_text(f'raise {error}("DLL load failed")')
     run = subprocess.run(
         cli.command("scan", EXAMPLES / "00000457_002.jpg", "--output", "out"),
         capture_output=True, text=True, check=False, cwd=tmp_path,
