@@ -145,7 +145,8 @@ def _disk(output: Path) -> Iterator[Check]:
 
 def disk(name: str, folder: Path, *, lost: State) -> Check:
     """Room below `folder`, and whether a file can be written there. lost: what it means when not."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    # A link that leads nowhere, to a stick that is not plugged in, is there too: no folder can be made in its place.
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists() or p.is_symlink())
     try:
         with tempfile.TemporaryFile(dir=there) as probe:
             probe.write(b"x" * 4096)

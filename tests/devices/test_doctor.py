@@ -77,6 +77,16 @@ def test_a_place_that_cannot_be_written_makes_the_machine_unfit(cli: Cli) -> Non
     assert "choose another folder" in check["detail"]
 
 
+def test_a_link_to_a_stick_that_is_not_there_is_no_place_for_results(tmp_path: Path) -> None:
+    (tmp_path / "results").symlink_to(tmp_path / "stick" / "results")
+    for output in (tmp_path / "results", tmp_path / "results" / "today"):
+        found = disk("results", output, lost=State.UNFIT)
+        assert found.state is State.UNFIT
+        assert str(tmp_path / "results") in found.detail
+    (tmp_path / "stick" / "results").mkdir(parents=True)
+    assert disk("results", tmp_path / "results", lost=State.UNFIT).state is not State.UNFIT
+
+
 def test_every_kind_of_film_is_decoded_and_compared() -> None:
     found = check_decoders()
     assert [decoded.problem for decoded in found] == [""] * len(found)
