@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,8 +42,10 @@ class Gallery:
         width, height = _size(pictures.thumbnail)
         svg = draw(reading, pictures.thumbnail, pictures.heat_maps, self._findings).encode("utf-8", "backslashreplace")
         name = file_name(reading.file, svg)
-        write_picture(self._folder / name, svg)
-        self.kept.add(name)
+        # The bytes of the link, also where the system's own encoding knows no such letter.
+        path = self._folder / os.fsdecode(name.encode())
+        write_picture(path, svg)
+        self.kept.add(path.name)
         return {
             finding: f"{FOLDER}/{quote(name)}#svgView(viewBox({_left(place)},{TOP},{width:.1f},{height:.1f}))"
             if png

@@ -142,3 +142,19 @@ def test_a_model_below_a_name_that_is_no_utf8_is_read(cli: Cli, bundle: Bundle, 
     run = cli("scan", EXAMPLES / "00000457_002.jpg", "--model", folder, "--runtime", "onnxruntime", "-o", "out")
     assert run.returncode == 0, run.stderr
     assert [row["status"] for row in rows_of(tmp_path / "out")] == ["ok"]
+def test_a_flagged_film_whose_name_the_systems_encoding_does_not_know_has_its_report(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    shutil.copyfile(EXAMPLES / "00000457_002.jpg", tmp_path / "films" / "röntgen.jpg")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for _ in range(2):
+        run = subprocess.run(
+            cli.command("scan", "films"),
+            capture_output=True,
+            check=False,
+            cwd=tmp_path,
+            env=cli.environment | ascii_only,
+        )
+        assert run.returncode == 0, run.stderr
+    assert [row["file"] for row in rows_of(tmp_path / "cxredge-scan")] == ["röntgen.jpg"]
+    (picture,) = (tmp_path / "cxredge-scan" / "heatmaps").iterdir()
+    assert picture.name.startswith("röntgen.jpg-")
