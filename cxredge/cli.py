@@ -1,6 +1,7 @@
 """The command line: a table of verbs. A verb's stage is imported when that verb runs, so `scan` starts lean."""
 
 import io
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,7 +88,14 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        build(asked)()
+        application = build(asked)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            # From here on there is something to put away.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        application()
+    except KeyboardInterrupt:
+        complain("stopped")
+        sys.exit(130)
     except CxredgeError as error:
         complain(str(error))
         sys.exit(2)
