@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from house import ROOT, Cli
+from house import EXAMPLES, ROOT, Cli, rows_of
 
 # A library that somebody interrupts while it loads; what it makes of a KeyboardInterrupt is what NumPy makes of it.
 INTERRUPTED = """
@@ -30,3 +30,24 @@ def test_ctrl_c_while_the_libraries_load_ends_it_with_one_line(cli: Cli, tmp_pat
         )
         assert run.returncode == 130
         assert run.stderr.splitlines() == ["cxredge: stopped before it began; nothing was done"]
+
+
+# As a service or a container runs: a user whom the system does not know, and no HOME.
+NOBODY = "import pwd; pwd.getpwuid = {}.__getitem__; from cxredge.__main__ import main; main()"
+
+
+def test_a_user_without_a_home_reads_films(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("pwd")
+    homeless = {name: value for name, value in cli.environment.items() if not name.startswith(("HOME", "XDG_"))}
+    for words in (["scan", str(EXAMPLES / "chest-cr.dcm")], ["doctor"]):
+        run = subprocess.run(
+            [sys.executable, "-c", NOBODY, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=homeless,
+        )
+        assert run.returncode == 0, run.stderr
+    assert [row["status"] for row in rows_of(tmp_path / "cxredge-scan")] == ["ok"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cxredge-scan"]
