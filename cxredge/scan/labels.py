@@ -1,6 +1,7 @@
 """A labels table, matched to the films of a run: how well did the model do on these very films?"""
 
 import csv
+import io
 import math
 import re
 from collections import Counter, defaultdict
@@ -16,20 +17,28 @@ from cxredge.report.tables import unguard
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.summary import LabelledFinding
 
+# The cells behind the last column; no column is called so.
+_MORE = "\n"
+
 
 def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]]:
     """`file` column -> labels in the order of `findings`, nan where the table says nothing.
 
     Raises LabelsError, naming the line, for a table without `file` or without any of the findings, one that says nothing of any
-    film, or holds a column twice or under a name that is nearly a finding's; for a value other than 0, 1 or empty, and for a
-    file named twice.
+    film, or holds a column twice or under a name that is nearly a finding's; for a value other than 0, 1 or empty, for a file
+    named twice, and for a row with more cells than there are columns.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error})") from None
-    lines = csv.DictReader(text.splitlines())
-    columns = list(lines.fieldnames or [])
+    except UnicodeDecodeError as error:
+        raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error}); save it as 'CSV UTF-8'") from None
+    except OSError as error:
+        raise LabelsError(f"{table}: cannot be read ({error.strerror or error})") from None
+    first = text.partition("\n")[0]
+    # A spreadsheet separates by semicolons where its user's country writes 0,5.
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    lines = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True, restkey=_MORE)
+    columns = _columns(lines, table)
     if twice := [column for column, count in Counter(columns).items() if count > 1 and column]:
         raise LabelsError(f"{table}: holds the column {twice[0]} twice")
     for column, finding in slips(columns, findings).items():
@@ -40,7 +49,8 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
             f" found: {', '.join(columns)}"
         )
     labels: dict[str, list[float]] = {}
-    for number, row in enumerate(_rows(lines, table), start=2):
+    for row in _rows(lines, table):
+        number = lines.line_num
         name = (row["file"] or "").strip()
         if not name:
             raise LabelsError(f"{table}, line {number}: names no file")
@@ -62,9 +72,20 @@ def _plain(column: str) -> str:
     return re.sub(r"[\W_]+", "", column).lower()
 
 
+def _columns(lines: "csv.DictReader[str]", table: Path) -> list[str]:
+    try:
+        return list(lines.fieldnames or [])
+    except csv.Error as error:
+        raise LabelsError(f"{table}, line 1: cannot be read as a table ({error})") from None
+
+
 def _rows(lines: "csv.DictReader[str]", table: Path) -> Iterator[dict[str, str]]:
     try:
-        yield from lines
+        for row in lines:
+            # Such as 1,0 for 1.0: what stands behind it would be taken for the next finding's.
+            if any(row.pop(_MORE, "")):
+                raise LabelsError(f"{table}, line {lines.line_num}: has more cells than the first line")
+            yield row
     except csv.Error as error:
         raise LabelsError(f"{table}, line {lines.line_num}: cannot be read as a table ({error})") from None
 

@@ -7,7 +7,7 @@ import pytest
 from house import EXAMPLES, Cli, rows_of
 
 from cxredge.errors import LabelsError
-from cxredge.scan.labels import match
+from cxredge.scan.labels import match, read_labels
 
 
 def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
@@ -52,6 +52,8 @@ def test_wrong_labels_stop_the_run_before_it_reads(cli: Cli, tmp_path: Path, tab
     [
         ("Effusion,file\n1,00028351_000.jpg\n1\n", "line 3: names no file"),
         (f"file,Effusion\n{'x' * 200_000},1\n", "cannot be read as a table"),
+        ("file,Effusion,Mass\n00028351_000.jpg,0,0,1,0\n", "line 2: has more cells than the first line"),
+        ('file,Effusion\n"00028351_000.jpg,1\n00000457_002.jpg,0\n', "cannot be read as a table"),
     ],
 )
 def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path: Path, table: str, says: str) -> None:
@@ -60,6 +62,15 @@ def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path
     assert run.returncode == 2
     assert says in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_labels_saved_by_a_spreadsheet_of_another_country(tmp_path: Path) -> None:
+    table, text = tmp_path / "labels.csv", "\ufefffile;Effusion\r\n00028351_000.jpg;0\r\n00000457_002.jpg;1\r\n"
+    table.write_text(text, encoding="utf-8", newline="")
+    assert read_labels(table, ("Effusion",)) == {"00028351_000.jpg": [0.0], "00000457_002.jpg": [1.0]}
+    table.write_text(text, encoding="utf-16", newline="")
+    with pytest.raises(LabelsError, match="save it as 'CSV UTF-8'"):
+        read_labels(table, ("Effusion",))
 
 
 def test_labels_that_count_nowhere_are_said(cli: Cli, tmp_path: Path) -> None:
