@@ -111,7 +111,11 @@ def main() -> None:
 def build(asked: str | None) -> typer.Typer:
     """The application with one verb loaded; the others are listed in the help but not imported."""
     app = typer.Typer(
-        no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_cxredge)
     for name, verb in VERBS.items():

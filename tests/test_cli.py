@@ -51,3 +51,10 @@ def test_a_user_without_a_home_reads_films(cli: Cli, tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr
     assert [row["status"] for row in rows_of(tmp_path / "cxredge-scan")] == ["ok"]
     assert [path.name for path in tmp_path.iterdir()] == ["cxredge-scan"]
+
+
+@pytest.mark.parametrize("words", [[], ["scan"], ["models", "show"], ["keys"]])
+def test_h_is_help(cli: Cli, words: list[str]) -> None:
+    short = cli(*words, "-h")
+    assert short.returncode == 0, short.stderr
+    assert short.stdout == cli(*words, "--help").stdout
