@@ -13,7 +13,7 @@ from cxredge.errors import DataError
 def read_cells(table: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells, without spaces around, of the first line and every row; empty rows are passed over.
 
-    Raises DataError for a file that is no UTF-8 text, and for a quotation mark that is not closed.
+    Raises DataError for a file that cannot be read or is no UTF-8 text, and for a quotation mark that is not closed.
     """
     found, begins = [], 1
     try:
@@ -31,8 +31,10 @@ def read_cells(table: Path) -> list[tuple[int, list[str]]]:
             f"{table}, from line {begins}: no table with commas or semicolons ({error}); is a quotation mark not"
             " closed?"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"{table}: cannot be read as UTF-8 text ({error}); save it as 'CSV UTF-8'") from None
+    except OSError as error:
+        raise DataError(f"{table}: cannot be read ({error.strerror or error})") from None
     return found
 
 

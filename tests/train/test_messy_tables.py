@@ -143,6 +143,11 @@ def test_a_line_without_a_box_is_named(tmp_path: Path) -> None:
             read_boxes([tmp_path])
 
 
+def test_a_table_that_is_not_there_is_not_said_to_be_badly_saved(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent.csv: cannot be read \(No such file or directory\)$"):
+        read_table(tmp_path / "absent.csv")
+
+
 def test_a_labels_table_with_semicolons_is_read(tmp_path: Path) -> None:
     table = own_table(tmp_path, ",7,test,1", ",8,test,0")
     before = read_table(table)
