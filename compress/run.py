@@ -68,6 +68,11 @@ def compress(
     parent = open_parent(run, data, cache)
     films, planes, rows = parent.films, parent.planes, parent.rows
     own = films.take(films.sources == recipe.source)
+    if not len(own.names):
+        raise DataError(
+            f"recipe {recipe.name} makes a bundle for the findings of {recipe.source}, and the films given are of"
+            f" {', '.join(sorted(set(films.sources)))}; give a --recipe whose `source` is one of these"
+        )
     for split in ("train", "validation", "test"):
         own.split(split)  # each is needed; raises DataError, with its name, where the data given hold none
     carried = _carried(own, recipe)

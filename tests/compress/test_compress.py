@@ -51,6 +51,10 @@ def test_a_run_becomes_a_bundle_that_scans(cli: Cli, tmp_path: Path) -> None:
     data = [word for folder in DATA for word in ("--data", folder)]
     trained = cli("train", *data, "--recipe", "train.toml", "-o", "run")
     assert trained.returncode == 0, trained.stderr
+    (tmp_path / "other.toml").write_text(RECIPE.replace('source = "kermany"', 'source = "mine"'))
+    other = cli("compress", "run", *data, "--recipe", "other.toml", "-o", "other")
+    assert other.returncode == 2
+    assert "findings of mine, and the films given are of chestxray14, kermany" in other.stderr
     # A build from a run compresses it first.
     built = cli("build", "--target", "jetson-nano", "--model", "run", *data, "--recipe", "small.toml", "-o", "built")
     assert built.returncode == 0, built.stderr
