@@ -58,3 +58,10 @@ def test_h_is_help(cli: Cli, words: list[str]) -> None:
     short = cli(*words, "-h")
     assert short.returncode == 0, short.stderr
     assert short.stdout == cli(*words, "--help").stdout
+
+
+@pytest.mark.parametrize("option", ["--threads", "--workers"])
+def test_more_threads_than_any_machine_has_cores_are_refused(cli: Cli, option: str) -> None:
+    run = cli("scan", EXAMPLES / "chest-cr.dcm", option, "100000")
+    assert run.returncode == 2
+    assert "1024" in run.stderr

@@ -19,6 +19,9 @@ from cxredge.scan.reading import Reading, Status
 from cxredge.scan.run import Options, Run, Tick, scan
 from cxredge.scan.summary import DicomOut, Latency, Summary
 
+# No machine has more cores; an engine asked for some thousands never comes back, and cannot be interrupted either.
+MOST_THREADS = 1024
+
 
 def scan_command(
     paths: Annotated[
@@ -81,7 +84,8 @@ def scan_command(
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Films read at once; one per core unless told.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Films read at once; one per core unless told.", show_default=False),
     ] = None,
     runtime: Annotated[
         str | None,
@@ -95,7 +99,10 @@ def scan_command(
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Threads of the engine per film; as the bundle's device says unless told.", show_default=False
+            min=1,
+            max=MOST_THREADS,
+            help="Threads of the engine per film; as the bundle's device says unless told.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
