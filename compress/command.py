@@ -57,8 +57,8 @@ def compress_command(
     Example: `cxredge compress runs/joint --data data/chestxray14 --data data/chest_xray -o my-model`
     """
     console = Console()
-    report = report or output.with_name(f"{output.name}-report")
     folder = bundle_folder(output)
+    report = report or Path(f"{output if output.name else folder}-report")
     check_report(report, folder)
     bundle = compress(
         run,

@@ -7,11 +7,11 @@ from cxredge.errors import OutputError
 
 
 def bundle_folder(out: Path) -> Path:
-    """The folder to write a bundle to: where a link leads, since a folder cannot take a link's place.
+    """The folder to write a bundle to, with a name: where a link leads, since a folder cannot take a link's place, or `.`.
 
     Raises OutputError for what must not be overwritten, see `check_output`.
     """
-    folder = out.resolve() if out.is_symlink() else out
+    folder = out.resolve() if out.is_symlink() or not out.name else out
     check_output(folder)
     return folder
 

@@ -65,3 +65,17 @@ def test_more_threads_than_any_machine_has_cores_are_refused(cli: Cli, option: s
     run = cli("scan", EXAMPLES / "chest-cr.dcm", option, "100000")
     assert run.returncode == 2
     assert "1024" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["keys"], "is a folder; name the private key"), (["compress", "run", "--data", "x", "--output"], "exists and is not a bundle")],
+)
+def test_the_folder_one_stands_in_is_nothing_to_overwrite(
+    cli: Cli, tmp_path: Path, words: list[str], says: str
+) -> None:
+    (tmp_path / "film.dcm").touch()
+    run = cli(*words, ".")
+    assert run.returncode == 2
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
