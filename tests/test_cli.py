@@ -69,7 +69,10 @@ def test_more_threads_than_any_machine_has_cores_are_refused(cli: Cli, option: s
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["keys"], "is a folder; name the private key"), (["compress", "run", "--data", "x", "--output"], "exists and is not a bundle")],
+    [
+        (["keys"], "is a folder; name the private key"),
+        (["compress", "run", "--data", "x", "--output"], "exists and is not a bundle"),
+    ],
 )
 def test_the_folder_one_stands_in_is_nothing_to_overwrite(
     cli: Cli, tmp_path: Path, words: list[str], says: str

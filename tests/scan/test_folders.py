@@ -142,6 +142,8 @@ def test_a_model_below_a_name_that_is_no_utf8_is_read(cli: Cli, bundle: Bundle, 
     run = cli("scan", EXAMPLES / "00000457_002.jpg", "--model", folder, "--runtime", "onnxruntime", "-o", "out")
     assert run.returncode == 0, run.stderr
     assert [row["status"] for row in rows_of(tmp_path / "out")] == ["ok"]
+
+
 def test_a_flagged_film_whose_name_the_systems_encoding_does_not_know_has_its_report(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     shutil.copyfile(EXAMPLES / "00000457_002.jpg", tmp_path / "films" / "röntgen.jpg")
