@@ -17,8 +17,11 @@ from cxredge.report.tables import unguard
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.summary import LabelledFinding
 
-# The cells behind the last column; no column is called so.
-_MORE = "\n"
+# What a copy of a film is stored under. The last number of a UID, as many archives name their files, is no suffix.
+_SUFFIXES = {
+    *(".dcm", ".dic", ".dicom", ".ima"),
+    *(".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+}
 
 
 def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]]:
@@ -139,7 +142,8 @@ def _as_path(name: str) -> str:
 
 def _parts(name: str, without_suffix: bool) -> tuple[str, ...]:
     path = PurePosixPath(name)
-    return path.with_suffix("").parts if without_suffix and path.name else path.parts or ("",)
+    bare = without_suffix and path.suffix.lower() in _SUFFIXES
+    return (path.with_suffix("") if bare else path).parts or ("",)
 
 
 def _agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

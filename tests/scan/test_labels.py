@@ -102,6 +102,13 @@ def test_a_label_finds_the_one_film_that_can_be_meant() -> None:
     assert matched(["IM2.png"], files) == {"b/IM2.dcm": "IM2.png"}
     # As results.csv guards it, and as it prints a backslash.
     assert matched(["'-1.jpg", "w\\\\x.jpg"], files) == {"-1.jpg": "'-1.jpg", "w\\\\x.jpg": "w\\\\x.jpg"}
+    # Archives name films by UID: the last number tells two films of a series apart, and is no suffix.
+    uids = ["1.2.840.7.1", "1.2.840.7.2.dcm"]
+    assert matched(["1.2.840.7.1.dcm", "1.2.840.7.2", "1.2.840.7.3"], uids) == {
+        "1.2.840.7.1": "1.2.840.7.1.dcm", "1.2.840.7.2.dcm": "1.2.840.7.2",
+    }  # fmt: skip
+    with pytest.raises(LabelsError, match="none of the 1 films"):
+        matched(["1.2.840.7.3"], uids)
     # Another folder's film, and one of two: nobody's.
     for table in (["c/IM1.jpg"], ["c/IM2.jpg"], ["IM1.jpg"]):
         with pytest.raises(LabelsError, match="none of the 1 films"):
