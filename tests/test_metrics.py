@@ -12,6 +12,7 @@ from cxredge.metrics import (
     auroc,
     auroc_drift,
     auroc_interval,
+    in_words,
     mean_auroc_interval,
     proportion,
     sensitivity_point,
@@ -361,3 +362,17 @@ def test_sources_that_are_all_ill_or_all_well_have_no_area(hospitals: tuple[np.n
     ):
         with pytest.raises(TooFewFilmsError, match="needs both"):
             figure()
+
+
+def test_a_share_short_of_all_or_of_none_does_not_read_so() -> None:
+    for share, said in (
+        (Interval(0.842, 0.780, 0.891), "84 (78-89)"),
+        (Interval(0.9996, 0.9990, 0.9998), "99.96 (99.90-99.98)"),
+        (Interval(0.003, 0.002, 0.004), "0.3 (0.2-0.4)"),
+        # An end may reach all the way.
+        (Interval(0.6, 0.001, 0.999), "60 (0-100)"),
+        (Interval(1.0, 0.9996, 1.0 - 1e-15), "100.00 (99.96-100.00)"),
+        (Interval(1.0, 0.97, 1.0), "100 (97-100)"),
+    ):
+        assert in_words(share, whole=100) == said.replace("-", "\N{EN DASH}")
+    assert in_words(Interval(0.9996, 0.9990, 0.9998), least=3) == "0.9996 (0.9990\N{EN DASH}0.9998)"

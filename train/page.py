@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from cxredge.metrics import Interval
+from cxredge.metrics import Interval, in_words
 from cxredge.train import plots
 from cxredge.train.against import Against
 from cxredge.train.evaluate import Evaluation, Example
@@ -38,8 +38,8 @@ def environment(stage: str = "cxredge.train") -> "Environment":
 
 
 def interval(value: Interval | None) -> str:
-    """0.812 (0.780-0.841), or a dash where it was not measured."""
-    return "\N{EN DASH}" if value is None else f"{value.value:.3f} ({value.low:.3f}\N{EN DASH}{value.high:.3f})"
+    """0.812 (0.780-0.841), or a dash where it was not measured; 0.9996 (0.9990-0.9998), which is not always."""
+    return "\N{EN DASH}" if value is None else in_words(value, least=3)
 
 
 def change(value: Interval) -> str:
@@ -48,10 +48,8 @@ def change(value: Interval) -> str:
 
 
 def percent(value: Interval | None) -> str:
-    """84 (78-89), in per cent."""
-    if value is None:
-        return "\N{EN DASH}"
-    return f"{100 * value.value:.0f} ({100 * value.low:.0f}\N{EN DASH}{100 * value.high:.0f})"
+    """84 (78-89), in per cent; 99.96 (99.90-99.98), which is not all of them."""
+    return "\N{EN DASH}" if value is None else in_words(value, whole=100)
 
 
 def _jpeg(content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from cxredge.metrics.bootstrap import mean_auroc_interval, patient_draws
 from cxredge.metrics.delong import auroc, auroc_drift, auroc_interval, by_source, known, midranks
-from cxredge.metrics.interval import Z95, Floats, Interval
+from cxredge.metrics.interval import Z95, Floats, Interval, in_words
 from cxredge.metrics.operating_point import (
     OperatingPoint,
     at_threshold,
@@ -22,6 +22,7 @@ __all__ = [
     "auroc_drift",
     "auroc_interval",
     "by_source",
+    "in_words",
     "known",
     "mean_auroc_interval",
     "midranks",

@@ -15,7 +15,7 @@ from cxredge import __version__
 from cxredge.bundle.manifest import Finding, Manifest
 from cxredge.folders import cache_folder
 from cxredge.imaging.overlay import SCALE
-from cxredge.metrics import Interval
+from cxredge.metrics import Interval, in_words
 from cxredge.report.advice import advice
 from cxredge.report.files import atomic_write, flush_pictures, write_picture
 from cxredge.report.heat_maps import FOLDER as HEAT_MAPS
@@ -264,7 +264,7 @@ def _environment() -> "Environment":
 
 def figure(interval: Interval) -> str:
     """0.812 (0.780-0.841)."""
-    return f"{interval.value:.3f}{_NO_BREAK}({interval.low:.3f}\N{EN DASH}{interval.high:.3f})"
+    return in_words(interval, least=3, space=_NO_BREAK)
 
 
 def change(interval: Interval) -> str:
@@ -274,9 +274,8 @@ def change(interval: Interval) -> str:
 
 
 def of_100(share: Interval) -> str:
-    """A share in films of a hundred: 84 (78-89)."""
-    value, low, high = (round(100 * x) for x in (share.value, share.low, share.high))
-    return f"{value}{_NO_BREAK}({low}\N{EN DASH}{high})"
+    """A share in films of a hundred: 84 (78-89); 99.96 (99.90-99.98), which is not all of them."""
+    return in_words(share, whole=100, space=_NO_BREAK)
 
 
 def complement(share: Interval) -> Interval:

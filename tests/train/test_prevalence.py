@@ -1,6 +1,7 @@
 """PPV and NPV where a finding is as common as stated."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -82,14 +83,29 @@ def test_evaluate_says_what_a_flag_would_mean_there(cli: Cli, tmp_path: Path) ->
     rows = "".join(f"{film.name},{i},{i % 2}\n" for i, film in enumerate(films))
     (tmp_path / "labels.csv").write_text(f"file,patient,Effusion\n{rows}")
     run = cli(
-        "evaluate", "chestxray14-small", "--data", "labels.csv", "--prevalence", "0.02", "-o", "out", "--examples", "0"
+        "evaluate",
+        "chestxray14-small",
+        "--data",
+        "labels.csv",
+        "--prevalence",
+        "0.0001",
+        "-o",
+        "out",
+        "--examples",
+        "0",
     )
     assert run.returncode == 0, run.stderr
     (finding,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["findings"]
     counted, there = finding["at_point"], finding["at_prevalence"]
     sensitivity, specificity = (counted[name]["value"] for name in ("sensitivity", "specificity"))
-    assert there["prevalence"] == 0.02
-    right, wrong = 0.02 * sensitivity, 0.98 * (1 - specificity)
+    assert there["prevalence"] == 0.0001
+    right, wrong = 0.0001 * sensitivity, 0.9999 * (1 - specificity)
     assert there["ppv"]["value"] == pytest.approx(right / (right + wrong))
     assert "PPV there" in run.stdout
-    assert "as common as stated" in (tmp_path / "out" / "evaluation.html").read_text()
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "as common as stated" in page
+    # A rare finding is hardly ever missed because it is hardly ever there; no flag still does not mean never.
+    assert re.search(
+        r"<td>0\.0\d+ \(0\.0\d+\N{EN DASH}0\.\d+\)</td><td>99\.9\d+ \(99\.\d+\N{EN DASH}99\.99\d*\)</td>", page
+    )
+    assert not re.search(r"\b1\.0+ \(|\b0\.0+ \(", run.stdout)
