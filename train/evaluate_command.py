@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from cxredge.errors import OutputError
 from cxredge.runtimes import MODULES
 from cxredge.train.evaluate import Evaluation, evaluate
 from cxredge.train.judge import Judged
 from cxredge.train.page import change, interval, write_evaluation
-from cxredge.train.prevalence import AtPrevalence
 from cxredge.train.subject import RUN_RUNTIME, check_like, open_subject
 from cxredge.train.tables import SPLITS
 
@@ -110,19 +109,13 @@ def evaluate_command(
         write_evaluation(found, films, output / "evaluation.html")
     except OSError as error:
         raise OutputError(f"{output}: the report cannot be written ({error.strerror or error})") from None
-    _show(found, output)
+    show(found, output)
 
 
-def _show(found: Evaluation, output: Path) -> None:
-    other = found.against
-    apart = {one.finding: one.auroc for one in other.findings} if other else {}
-    table = Table("finding", "with it", "AUROC", "sensitivity", "specificity")
-    if other:
-        table.add_column(f"AUROC minus {other.model['name']}'s")
-    stated = any(one.at_prevalence for one in found.findings)
-    if stated:
-        for column in ("how common", "PPV there", "NPV there"):
-            table.add_column(column)
+def show(found: Evaluation, output: Path) -> None:
+    """The figures by finding, in tables that a terminal of 80 columns has room for: cut off, a number is another one."""
+    other, console = found.against, Console()
+    table = _by_finding("finding", "with it", "AUROC", "sensitivity", "specificity")
     for one in found.findings:
         point = one.at_point
         table.add_row(
@@ -131,11 +124,18 @@ def _show(found: Evaluation, output: Path) -> None:
             interval(one.auroc),
             interval(point.sensitivity if point else None),
             interval(point.specificity if point else None),
-            *([change(apart[one.finding]) if one.finding in apart else "\N{EN DASH}"] if other else []),
-            *(_there(one.at_prevalence) if stated else ()),
         )
-    console = Console()
     console.print(table)
+    if other:
+        table = _by_finding("finding", f"AUROC minus {other.model['name']}'s")
+        for apart in other.findings:
+            table.add_row(apart.finding, change(apart.auroc))
+        console.print(table)
+    if stated := [(one.finding, one.at_prevalence) for one in found.findings if one.at_prevalence]:
+        table = _by_finding("finding", "how common", "PPV there", "NPV there")
+        for finding, there in stated:
+            table.add_row(finding, f"{there.prevalence:g}", interval(there.ppv), interval(there.npv))
+        console.print(table)
     if found.mean_pooled:
         console.print(_by_source(found.findings))
     for said in found.cautions:
@@ -154,15 +154,13 @@ def _show(found: Evaluation, output: Path) -> None:
     console.print(f"Open [bold]{output / 'evaluation.html'}[/bold]", soft_wrap=True)
 
 
-def _there(said: AtPrevalence | None) -> tuple[str, str, str]:
-    if said is None:
-        return ("\N{EN DASH}",) * 3
-    return f"{said.prevalence:g}", interval(said.ppv), interval(said.npv)
+def _by_finding(*columns: str) -> Table:
+    return Table(*(Column(name, overflow="fold") for name in columns))
 
 
 def _by_source(findings: list[Judged]) -> Table:
     """Findings that several data sets label, within each and ranked together."""
-    table = Table("finding", "data set", "with it", "AUROC")
+    table = _by_finding("finding", "data set", "with it", "AUROC")
     for one in findings:
         for own in one.within:
             table.add_row(one.finding, own.source, f"{own.positives} of {own.films}", interval(own.auroc))

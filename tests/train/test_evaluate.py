@@ -16,6 +16,7 @@ from cxredge.metrics import auroc, mean_auroc_interval
 from cxredge.train.curves import average_precision, calibration_error, confusion, precision_recall, reliability, roc
 from cxredge.train.engine import open_engine
 from cxredge.train.evaluate import evaluate
+from cxredge.train.evaluate_command import show
 from cxredge.train.facts import Box, read_boxes, read_facts
 from cxredge.train.judge import judge_finding, subgroups
 from cxredge.train.labels import read_table
@@ -79,6 +80,17 @@ def test_a_shipped_model_is_evaluated_from_the_command_line_without_torch(
     assert [one["finding"] for one in apart["findings"]] == ["Effusion", "Hernia"]
     assert "Against chestxray14-small" in page
     assert f"{apart['mean_auroc']['value']:+.4f}".replace("-", "\N{MINUS SIGN}") in run.stdout
+
+
+def test_no_figure_is_cut_off_in_a_narrow_terminal(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    one, other = open_subject("chestxray14"), open_subject("chestxray14-small")
+    found, _ = evaluate(one, [table], against=other, prevalence=["0.1"], samples=50, examples=0)
+    show(found, tmp_path)
+    said = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
 
 
 def test_two_models_are_apart_by_what_their_areas_differ(table: Path) -> None:
