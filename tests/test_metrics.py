@@ -296,6 +296,21 @@ def test_mean_intervals_hold_their_estimate_and_are_wide_where_one_patient_tells
     assert alike == Interval(0, 0, 0)
 
 
+def test_a_mean_over_findings_that_one_patient_each_has_is_no_surer_than_they_are() -> None:
+    """No draw tells how another patient would have fared; each finding's own interval says so."""
+    rng, held, draws = np.random.default_rng(1), 0, 60
+    for _ in range(draws):
+        labels = np.zeros((60, 3))
+        labels[rng.choice(60, 3, replace=False), range(3)] = 1
+        scores, other = rng.normal(size=(60, 3)) + labels, rng.normal(size=(60, 3)) + labels
+        found = mean_auroc_interval(labels, scores, np.arange(60), samples=200)
+        held += found.low <= 0.760 <= found.high  # of two normal distributions that lie one apart
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        apart = mean_auroc_interval(labels, scores, np.arange(60), baseline=other, samples=200)
+        assert -1 <= apart.low <= apart.high - 0.9 <= 0.1
+    assert held >= 0.95 * draws
+
+
 def test_a_drift_of_which_the_films_show_nothing_is_as_sure_as_there_are_films() -> None:
     """Both models tell the kinds apart, or order all films alike: of a handful of films that is no proof of being alike."""
     two = auroc_drift(np.array([1.0, 0.0]), np.array([0.9, 0.2]), np.array([0.8, 0.3]))

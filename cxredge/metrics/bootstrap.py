@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import TooFewFilmsError
-from cxredge.metrics.delong import auroc, auroc_drift, auroc_interval, by_source, known
+from cxredge.metrics.delong import auroc, auroc_drift, auroc_interval, by_source, fewest_patients, known
 from cxredge.metrics.interval import Floats, Interval
 
 # Draws that differ by rounding only say the same.
@@ -28,7 +28,8 @@ def mean_auroc_interval(
     from; of a finding that several label the mean within each, see `by_source`.
     Draws in which a finding has no positive or no negative film average over the others. Where every draw says the same (one
     patient, scores all alike, or findings told apart without a mistake) the ends are the means of the findings' own intervals': so
-    few films exclude nothing. The interval always holds the estimate. Raises TooFewFilmsError.
+    few films exclude nothing. No draw says how another patient than a finding's only one would have fared: the own interval of such
+    a finding widens the mean's. The interval always holds the estimate. Raises TooFewFilmsError.
     """
     areas, draws = [], []
     weights = patient_draws(patients, samples, seed)
@@ -47,16 +48,28 @@ def mean_auroc_interval(
         draws.append(_mean_of_known(np.array(drawn)))
     # A draw in which no finding at all has both kinds of film says nothing.
     low, high = np.nanpercentile(_mean_of_known(np.array(draws)), (2.5, 97.5))
-    if high - low < _NOTHING:
-        own = [
-            auroc_interval(labels[:, column], scores[:, column], patients, sources)
-            if baseline is None
-            else auroc_drift(labels[:, column], baseline[:, column], scores[:, column], patients, sources)
-            for column in range(labels.shape[1])
-        ]
-        low, high = np.mean([each.low for each in own]), np.mean([each.high for each in own])
+    own = [
+        auroc_interval(labels[:, column], scores[:, column], patients, sources)
+        if baseline is None
+        else auroc_drift(labels[:, column], baseline[:, column], scores[:, column], patients, sources)
+        for column in range(labels.shape[1])
+    ]
     value = float(np.mean(areas))
+    if high - low < _NOTHING:
+        low, high = np.mean([each.low for each in own]), np.mean([each.high for each in own])
+    elif alone := [
+        each for column, each in enumerate(own) if fewest_patients(labels[:, column], patients, sources) == 1
+    ]:
+        # Independent of what the draws tell, so their squares add up.
+        down, up = (np.linalg.norm(np.array(ends)) / len(own) for ends in _reaches(alone))
+        least = 0.0 if baseline is None else -1.0
+        low, high = max(least, value - np.hypot(value - low, down)), min(1.0, value + np.hypot(high - value, up))
     return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def _reaches(intervals: list[Interval]) -> tuple[list[float], list[float]]:
+    """How far down and how far up each reaches from its estimate."""
+    return [each.value - each.low for each in intervals], [each.high - each.value for each in intervals]
 
 
 def _mean_of_known(draws: Floats) -> Floats:

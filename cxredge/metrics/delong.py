@@ -90,6 +90,14 @@ def _owners(labels: Floats, patients: NDArray[np.generic] | None) -> _Owners:
     return _Owners(who[positive], who[~positive], int(who.max()) + 1)
 
 
+def fewest_patients(labels: Floats, patients: NDArray[np.generic], sources: NDArray[np.str_] | None = None) -> int:
+    """Patients who have films with the finding, or films without it, whichever are fewer, where they are ranked together.
+
+    labels: [N] in {0, 1, nan}, both kinds in one source at least; patients, sources: [N], see `auroc_interval`.
+    """
+    return min(_owners(part, patients).fewest for part in by_source(labels, sources))
+
+
 def _half_width(of_positives: Floats, of_negatives: Floats, owners: _Owners, widest: float) -> float:
     """Half a 95 % interval of an AUROC, or of a difference of two, from its components: sums by patient (Obuchowski 1997), DeLong's
     where each has one film.
