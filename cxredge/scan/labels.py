@@ -5,8 +5,9 @@ import io
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -28,20 +29,10 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
     """`file` column -> labels in the order of `findings`, nan where the table says nothing.
 
     Raises LabelsError, naming the line, for a table without `file` or without any of the findings, one that says nothing of any
-    film, or holds a column twice or under a name that is nearly a finding's; for a value other than 0, 1 or empty, for a file
-    named twice, and for a row with more cells than there are columns.
+    film, or holds a column twice or under a name that is nearly a finding's; for a row with more or fewer cells than the first, a
+    quotation mark that is not closed, a value other than 0, 1 or empty, and a file named twice.
     """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error}); save it as 'CSV UTF-8'") from None
-    except OSError as error:
-        raise LabelsError(f"{table}: cannot be read ({error.strerror or error})") from None
-    first = text.partition("\n")[0]
-    # A spreadsheet separates by semicolons where its user's country writes 0,5.
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    lines = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True, restkey=_MORE)
-    columns = _columns(lines, table)
+    columns, rows = _read(table)
     if twice := [column for column, count in Counter(columns).items() if count > 1 and column]:
         raise LabelsError(f"{table}: holds the column {twice[0]} twice")
     for column, finding in slips(columns, findings).items():
@@ -52,11 +43,12 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
             f" found: {', '.join(columns)}"
         )
     labels: dict[str, list[float]] = {}
-    for row in _rows(lines, table):
-        number = lines.line_num
+    for number, row in rows:
         name = (row["file"] or "").strip()
         if not name:
             raise LabelsError(f"{table}, line {number}: names no file")
+        if None in row.values() or any(map(str.strip, row.get(None, ()))):
+            raise LabelsError(f"{table}, line {number}: not as many cells as in the first line; which of them count?")
         if name in labels:
             raise LabelsError(f"{table}, line {number}: {name} stands there twice")
         labels[name] = [_value(row.get(finding), table, number, finding) for finding in findings]
@@ -75,22 +67,23 @@ def _plain(column: str) -> str:
     return re.sub(r"[\W_]+", "", column).lower()
 
 
-def _columns(lines: "csv.DictReader[str]", table: Path) -> list[str]:
+def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[Any, Any]]]]:
+    """Columns, and every row by column with the number of the line that it ends in: None for a cell that is missing, and under
+    None what goes beyond the columns."""
+    number = 1
     try:
-        return list(lines.fieldnames or [])
+        with table.open(newline="", encoding="utf-8-sig") as text:
+            # Strict: a quotation mark that is not closed would swallow the films after it.
+            lines = csv.DictReader(text, strict=True)
+            columns, rows = list(lines.fieldnames or []), []
+            for row in lines:
+                number = lines.line_num
+                rows.append((number, row))
     except csv.Error as error:
-        raise LabelsError(f"{table}, line 1: cannot be read as a table ({error})") from None
-
-
-def _rows(lines: "csv.DictReader[str]", table: Path) -> Iterator[dict[str, str]]:
-    try:
-        for row in lines:
-            # Such as 1,0 for 1.0: what stands behind it would be taken for the next finding's.
-            if any(row.pop(_MORE, "")):
-                raise LabelsError(f"{table}, line {lines.line_num}: has more cells than the first line")
-            yield row
-    except csv.Error as error:
-        raise LabelsError(f"{table}, line {lines.line_num}: cannot be read as a table ({error})") from None
+        raise LabelsError(f"{table}, after line {number}: cannot be read as a table ({error})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error})") from None
+    return columns, rows
 
 
 def _value(text: str | None, table: Path, number: int, finding: str) -> float:

@@ -52,8 +52,15 @@ def test_wrong_labels_stop_the_run_before_it_reads(cli: Cli, tmp_path: Path, tab
     [
         ("Effusion,file\n1,00028351_000.jpg\n1\n", "line 3: names no file"),
         (f"file,Effusion\n{'x' * 200_000},1\n", "cannot be read as a table"),
-        ("file,Effusion,Mass\n00028351_000.jpg,0,0,1,0\n", "line 2: has more cells than the first line"),
-        ('file,Effusion\n"00028351_000.jpg,1\n00000457_002.jpg,0\n', "cannot be read as a table"),
+        ('file,"Effusion\n00028351_000.jpg,1\n', "cannot be read as a table"),
+        # These would count the first film alone, and a label from under another heading.
+        (
+            'file,Effusion\n00028351_000.jpg,1\n"00000457_002.jpg,0\n00001836_041.jpg,1\n',
+            "after line 2: cannot be read as",
+        ),
+        ("file,Effusion,Mass\n00028351_000.jpg,1,0,1\n", "line 2: not as many cells as in the first line"),
+        ("file,Effusion,Mass\n00028351_000.jpg,1\n", "line 2: not as many cells as in the first line"),
+        ("file,Effusion\n\n\n00028351_000.jpg,yes\n", "line 4, Effusion: 'yes'"),
     ],
 )
 def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path: Path, table: str, says: str) -> None:
