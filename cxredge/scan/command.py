@@ -15,9 +15,10 @@ from rich.text import Text
 from cxredge.bundle.bundle import DEFAULT
 from cxredge.bundle.manifest import Accuracy
 from cxredge.errors import CxredgeError
+from cxredge.metrics import in_words
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.run import Options, Run, Tick, scan
-from cxredge.scan.summary import DicomOut, Latency, Summary
+from cxredge.scan.summary import DicomOut, LabelledFinding, Latency, Summary
 
 # No machine has more cores; an engine asked for some thousands never comes back, and cannot be interrupted either.
 MOST_THREADS = 1024
@@ -236,9 +237,7 @@ def show(summary: Summary, unread: list[Reading], output: Path, console: Console
     if summary.labelled and summary.labelled.note:
         facts.add_row("labels", Text(summary.labelled.note))
     for row in summary.labels:
-        facts.add_row(
-            f"this run, {row.finding}", _labelled(row.auroc.value if row.auroc else None, row.positives, row.negatives)
-        )
+        facts.add_row(f"this run, {row.finding}", _labelled(row))
     console.print(facts)
     console.print(
         f"\nOpen [bold]{escape(str(output / 'report.html'))}[/bold]. Research use; not a medical device.",
@@ -304,6 +303,6 @@ def _points(summary: Summary) -> str:
     )
 
 
-def _labelled(area: float | None, positives: int, negatives: int) -> str:
-    counts = f"{positives} with it, {negatives} without"
-    return f"AUROC {area:.3f} ({counts})" if area is not None else f"AUROC needs both kinds ({counts})"
+def _labelled(row: LabelledFinding) -> str:
+    counts = f"{row.positives} with it, {row.negatives} without"
+    return f"AUROC {in_words(row.auroc, least=3)}, {counts}" if row.auroc else f"AUROC needs both kinds ({counts})"

@@ -1,6 +1,7 @@
 """`--labels`: how well the model did on these very films, or one line that says why it cannot be told."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,10 @@ def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
     assert both
     for row in summary["labels"]:
         assert (row["auroc"] is not None) == bool(row["positives"] and row["negatives"])
-    assert f"this run, {both[0]['finding']}" in run.stdout
+    # Two films in order are 1.000, which without its interval looks like a perfect model.
+    area = both[0]["auroc"]
+    said = f"{area['value']:.3f} ({area['low']:.3f}\N{EN DASH}{area['high']:.3f}), {both[0]['positives']} with it"
+    assert re.search(rf"this run, {both[0]['finding']} +AUROC {re.escape(said)}", run.stdout)
     assert judged
 
 
