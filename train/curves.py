@@ -36,8 +36,11 @@ def _counts(labels: Truth, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def thin(x: Floats, y: Floats, *, points: int = 200) -> list[tuple[float, float]]:
-    """At most so many points of a curve, its ends kept, for a page and a JSON file of sensible size."""
-    keep = np.unique(np.linspace(0, len(x) - 1, points).round().astype(int))
+    """At most so many points of a curve and one more, for a page and a JSON file of sensible size.
+
+    Its ends are kept, and where y lies furthest above x, which of a ROC curve is Youden's index.
+    """
+    keep = np.unique(np.r_[np.linspace(0, len(x) - 1, points).round().astype(int), np.argmax(y - x)])
     return [(round(float(x[i]), 5), round(float(y[i]), 5)) for i in keep]
 
 

@@ -12,7 +12,7 @@ from house import FILMS, Cli
 
 from cxredge.bundle import Bundle
 from cxredge.errors import DataError, RuntimeMissingError
-from cxredge.metrics import auroc, mean_auroc_interval
+from cxredge.metrics import auroc, mean_auroc_interval, youden_point
 from cxredge.train.curves import average_precision, calibration_error, confusion, precision_recall, reliability, roc
 from cxredge.train.engine import open_engine
 from cxredge.train.evaluate import evaluate
@@ -189,6 +189,19 @@ def test_curves_by_their_definitions(scored: tuple[np.ndarray, np.ndarray]) -> N
     assert counts.true_positive + counts.false_negative == labels.sum()
     assert counts.true_positive + counts.false_positive == (scores >= 0.5).sum()
     assert counts.f1 == pytest.approx(2 * counts.true_positive / ((scores >= 0.5).sum() + labels.sum()))
+
+
+def test_a_curve_of_many_films_keeps_its_best_point_on_the_page() -> None:
+    rng = np.random.default_rng(5)
+    labels = (rng.random(3000) < 0.2).astype(float)
+    scores = 1 / (1 + np.exp(2 - rng.normal(size=3000) - labels))
+    best = youden_point(labels, scores)
+    told = judge_finding("Mass", labels, scores, best.threshold, np.arange(3000).astype(str))
+    assert len(told.roc) <= 201
+    assert told.roc[0] == (0, 0)
+    assert told.roc[-1] == (1, 1)
+    highest = max(true - false for false, true in told.roc)
+    assert highest == pytest.approx(best.sensitivity.value + best.specificity.value - 1, abs=2e-5)
 
 
 def test_calibration_error_is_small_when_probabilities_are_true_and_large_when_they_are_not() -> None:
