@@ -1,5 +1,6 @@
 """What a data set says of a film besides its findings: the patient's sex and age, the view, and boxes drawn by radiologists."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ BOX_FRAME = 1024
 _BOX_NAMES = {"Infiltrate": "Infiltration"}
 # Whole words only: `mujer` and `missing` begin as `male` does.
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+# Units of an age in DICOM (value representation AS): how many make a year.
+_TO_A_YEAR = {"Y": 1, "M": 12, "W": 52.18, "D": 365.25}
+_NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
 # Upper ends of the age bands, in years.
 AGE_BANDS = (("0-17", 17), ("18-39", 39), ("40-64", 64), ("65 and over", 200))
 
@@ -125,11 +129,11 @@ def read_boxes(folders: Sequence[Path]) -> dict[str, dict[str, list[Box]]]:
 
 
 def _years(text: str) -> float:
-    """`57`, `057Y` (DICOM's and the first publication's form), or nan. Months and days count as no whole year."""
+    """Whole years of `57`, `057Y` (DICOM's and the first publication's form), `018M`, `003W` or `012D`, or nan."""
     text = text.strip().upper().replace(",", ".")
-    number = text.rstrip("YMWD")
-    if not number.replace(".", "", 1).isdigit():
+    number = text[:-1] if text[-1:] in _TO_A_YEAR else text
+    if not _NUMBER.fullmatch(number):
         return float("nan")
-    years = 0.0 if text[-1:] in "MWD" else float(number)
+    years = float(number) // _TO_A_YEAR[text[-1]] if number != text else float(number)
     # The publication holds ages of 400 and more: typing errors, so unknown.
     return years if years <= 120 else float("nan")

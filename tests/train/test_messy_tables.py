@@ -163,6 +163,19 @@ def test_only_whole_words_are_a_sex(tmp_path: Path) -> None:
     assert read_facts([table], read_table(table)).sex.tolist() == ["F", "F", "M", "M", *[""] * 6]
 
 
+def test_an_age_in_months_is_one_in_years_and_what_is_no_number_is_none(tmp_path: Path) -> None:
+    """`²` counts as a digit and is no number."""
+    said = {"57": 57, "057Y": 57, "17,9": 17, "216M": 18, "006M": 0, "053W": 1, "366D": 1, "101": 101, "400": None, "M": None,
+            "\N{SUPERSCRIPT TWO}": None, "-1": None, "": None}  # fmt: skip
+    own_table(tmp_path, *(",,," for _ in said))
+    table = tmp_path / "own.csv"
+    table.write_text(
+        "file;age;Effusion\n" + "".join(f"{i}.jpg;{age};1\n" for i, age in enumerate(said)), encoding="utf-8"
+    )
+    ages = read_facts([table], read_table(table)).age
+    assert [None if np.isnan(age) else int(age) for age in ages] == list(said.values())
+
+
 def test_a_patients_number_is_one_however_many_noughts_it_begins_with(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="patient 7 has films in both train and test"):
         read_table(own_table(tmp_path, ",007,train,1", ",7,test,0"))
