@@ -177,7 +177,10 @@ def matched(films: Films, subject: Subject) -> tuple[Films, list[int]]:
     known = [name for name in shared if not np.isnan(films.labels[:, films.findings.index(name)]).all()]
     if not known:
         raise DataError(
-            f"{subject.name} looks for {', '.join(subject.findings)}; these films are labelled for {', '.join(films.findings)}"
+            f"these {len(films)} films have columns for {', '.join(shared)}, and not one of them a label: 1 is with it, 0 without"
+            if shared
+            else f"{subject.name} looks for {', '.join(subject.findings)}; these films are labelled for"
+            f" {', '.join(films.findings)}"
         )
     rows = [films.findings.index(name) for name in known]
     labels = films.labels[:, rows]

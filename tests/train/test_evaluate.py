@@ -292,6 +292,13 @@ def test_a_finding_of_several_data_sets_is_ranked_within_each(cli: Cli, table: P
     assert "Within each data set" in page
 
 
+def test_columns_without_a_label_are_not_called_another_finding(table: Path) -> None:
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    table.write_text("file,Effusion\n" + "".join(f"{file},\n" for file, *_ in lines[1:]))
+    with pytest.raises(DataError, match="these 25 films have columns for Effusion, and not one of them a label"):
+        evaluate(open_subject("chestxray14"), [table], examples=0)
+
+
 def test_labels_under_nearly_a_findings_name_are_refused(cli: Cli, tmp_path: Path) -> None:
     """Left out in silence, the mean would be over the others."""
     films = sorted((FILMS / "chestxray14" / "images").glob("*.jpg"))[:6]
