@@ -4,9 +4,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+from cxredge.errors import CxredgeError
+
+# Where the operands of a product stand among a node's inputs: a convolution's kernel, a matrix product's left side.
+_KERNEL = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_LEFT = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0, "Gemm": 0}
+
 
 def count_macs(path: Path, size: int) -> int:
-    """MACs of convolutions and matrix products for one film of size x size. path: an ONNX file, or a run's folder."""
+    """MACs of convolutions and matrix products for one film of size x size. path: an ONNX file, or a run's folder.
+
+    Raises CxredgeError for a graph with operators that ONNX does not define, as ONNX Runtime saves what it has optimized, and for
+    one whose shapes cannot be inferred.
+    """
     return _of_run(path, size) if path.is_dir() else _of_onnx(path, size)
 
 
@@ -28,12 +38,22 @@ def _of_onnx(path: Path, size: int) -> int:
 
 def _of_node(node: Any, shapes: dict[str, list[int]]) -> int:
     """Every output element costs one weight column: a kernel for a convolution, the shared axis for a product."""
-    if node.op_type in {"Conv", "QLinearConv"}:
-        weight = shapes[node.input[1 if node.op_type == "Conv" else 3]]
-        return math.prod(shapes[node.output[0]]) * math.prod(weight[1:])
-    if node.op_type in {"MatMul", "Gemm"}:
-        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    if node.domain not in {"", "ai.onnx"} and node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
+        raise CxredgeError(f"{node.domain}.{node.op_type} is none of ONNX's own operators: its work cannot be counted")
+    if node.op_type in _KERNEL:
+        return math.prod(_known(shapes, node.output[0])) * math.prod(
+            _known(shapes, node.input[_KERNEL[node.op_type]])[1:]
+        )
+    if node.op_type in _LEFT:
+        return math.prod(_known(shapes, node.output[0])) * _known(shapes, node.input[_LEFT[node.op_type]])[-1]
     return 0
+
+
+def _known(shapes: dict[str, list[int]], tensor: str) -> list[int]:
+    shape = shapes.get(tensor)
+    if not shape or not all(shape):
+        raise CxredgeError(f"the graph does not tell the shape of {tensor}: its work cannot be counted")
+    return shape
 
 
 def _of_run(run: Path, size: int) -> int:

@@ -74,7 +74,8 @@ class Latency:
 class Measured:
     """One setting. Memory in MB (10^6 bytes): peak_rss of the whole process, engine and decoding; model_rss: what the opened
     model added to Python and the engine's library. yardstick: a fixed piece of work per round, in ms. sha256: of the network
-    that ran; graph: its precision where the bundle holds another for this engine than the portable one, else empty.
+    that ran; graph: its precision where the bundle holds another for this engine than the portable one, else empty. mmacs: None
+    where the graph's work cannot be counted.
     """
 
     model: str
@@ -94,7 +95,7 @@ class Measured:
     size_mb: float
     sha256: str
     graph: str
-    mmacs: float
+    mmacs: float | None
     mhz: tuple[float, float] | None
     celsius: float | None
     throttled: int | None
@@ -205,13 +206,20 @@ def _summed(subject: Subject, setting: Setting, rounds: list[dict[str, Any]]) ->
         size_mb=loaded.bytes / 1e6,
         sha256=loaded.sha256,
         graph=loaded.graph,
-        mmacs=count_macs(subject.path, subject.preprocessing.size) / 1e6,
+        mmacs=_mmacs(subject),
         mhz=(min(clocks), max(clocks)) if clocks else None,
         celsius=max(heat) if heat else None,
         throttled=throttled(rounds),
         joules_per_film=_energy(rounds, moments, setting.batch),
         yardstick_ms=[one["yardstick_ms"] for one in rounds],
     )
+
+
+def _mmacs(subject: Subject) -> float | None:
+    try:
+        return count_macs(subject.path, subject.preprocessing.size) / 1e6
+    except CxredgeError:
+        return None
 
 
 def throttled(rounds: list[dict[str, Any]]) -> int | None:

@@ -94,7 +94,7 @@ def speed_table(report: Report) -> list[list[str]]:
             plots.named(one), _ms(engine.p50), _ms(engine.p90), _ms(engine.p99), _ms(engine.estimate90),
             _ms(film.p50 if film else None), _ms(film.p90 if film else None), f"{one.films_per_second:.0f}",
             _ms(float(np.median(one.cold_start_ms))), f"{one.peak_rss_mb:.0f}", f"{one.model_rss_mb:.0f}",
-            f"{one.size_mb:.2f}", f"{one.mmacs:.0f}",
+            f"{one.size_mb:.2f}", DASH if one.mmacs is None else f"{one.mmacs:.0f}",
         ])  # fmt: skip
     return rows
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from house import FILMS
@@ -95,6 +96,20 @@ def test_macs_of_a_graph_counted_by_hand(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph), tmp_path / "hand.onnx")
     assert count_macs(tmp_path / "hand.onnx", 10) == 10 * 10 * 4 * 9 + 5 * 5 * 8 * 2 * 9 + 8 * 5
+
+
+def test_work_that_cannot_be_counted_is_a_dash_and_loses_no_measurement(tmp_path: Path) -> None:
+    """ONNX Runtime saves what it has optimized with operators of its own: fused, they are no convolutions by name."""
+    asked = onnxruntime.SessionOptions()
+    asked.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    asked.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    onnxruntime.InferenceSession(open_subject("chestxray14").path, asked, providers=["CPUExecutionProvider"])
+    fused = open_subject(tmp_path / "fused.onnx", like="chestxray14")
+    with pytest.raises(CxredgeError, match="cannot be counted"):
+        count_macs(fused.path, 224)
+    (found,), _ = measure([fused], [Setting(0, "onnxruntime", 1, 1)], FEW, BLINK, say=lambda _: None)
+    assert found.mmacs is None
+    assert found.engine_only.queries >= BLINK.queries
 
 
 def test_macs_of_the_shipped_graph_are_those_of_its_architecture() -> None:
