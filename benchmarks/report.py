@@ -91,15 +91,16 @@ def speed_table(report: Report) -> list[list[str]]:
     for one in report.measured:
         engine, film = one.engine_only, one.film_to_result
         rows.append([
-            plots.named(one), _ms(engine.p50), _ms(engine.p90), _ms(engine.p99), _ms(engine.estimate90),
-            _ms(film.p50 if film else None), _ms(film.p90 if film else None), f"{one.films_per_second:.0f}",
-            _ms(float(np.median(one.cold_start_ms))), f"{one.peak_rss_mb:.0f}", f"{one.model_rss_mb:.0f}",
+            plots.named(one), _figure(engine.p50), _figure(engine.p90), _figure(engine.p99), _figure(engine.estimate90),
+            _figure(film.p50 if film else None), _figure(film.p90 if film else None), _figure(one.films_per_second),
+            _figure(float(np.median(one.cold_start_ms))), f"{one.peak_rss_mb:.0f}", f"{one.model_rss_mb:.0f}",
             f"{one.size_mb:.2f}", DASH if one.mmacs is None else f"{one.mmacs:.0f}",
         ])  # fmt: skip
     return rows
 
 
-def _ms(value: float | None) -> str:
+def _figure(value: float | None) -> str:
+    """To three digits, so that a film in three seconds is not 0 films a second."""
     if value is None:
         return DASH
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
