@@ -20,6 +20,7 @@ from cxredge.train.subject import Subject
 from cxredge.train.tables import read_films
 
 SAMPLES = 2000
+_ONE_KIND = "no finding has both films with it and films without it in one data set: AUROC needs both"
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,13 @@ def judge_all(
 
 
 def judged_films(subjects: Sequence[Subject], data: Sequence[Path]) -> Films:
-    """The test films that are labelled for a finding of any of the models. Raises DataError when a model has none of them."""
+    """The test films that are labelled for a finding of any of the models. Raises DataError when a model has none of them, and
+    TooFewFilmsError when they cannot judge it: it is said before anything is measured."""
     everything = read_films(data, "test")
     for subject in subjects:
-        matched(everything, subject)
+        own, _ = matched(everything, subject)
+        if not measurable(own.labels.astype(np.float64), sources=own.sources):
+            raise TooFewFilmsError(f"{subject.name}: {_ONE_KIND}")
     every = tuple(dict.fromkeys(name for subject in subjects for name in subject.findings))
     return matched(everything, replace(subjects[0], findings=every))[0]
 
@@ -143,9 +147,7 @@ def _judge(
         thresholds = _columns(np.array([subject.thresholds]), subject, films)[0]
     columns = measurable(labels, sources=sources)
     if not columns:
-        raise TooFewFilmsError(
-            "no finding has both films with it and films without it in one data set: AUROC needs both"
-        )
+        raise TooFewFilmsError(f"{subject.name}: {_ONE_KIND}")
     findings = [
         _finding(films.findings[c], labels[:, c], told[:, c], base[:, c] if base is not None and shared[c] else None,
                  None if thresholds is None else float(thresholds[c]), patients, sources, samples)

@@ -18,12 +18,12 @@ from cxredge.benchmarks.compare import compare
 from cxredge.benchmarks.limits import LimitsFile, read_limits, violations
 from cxredge.benchmarks.measure import Profile, Samples, throttled
 from cxredge.benchmarks.plots import pareto
-from cxredge.benchmarks.report import html, markdown, write
+from cxredge.benchmarks.report import html, markdown, speed_table, write
 from cxredge.benchmarks.run import Report, benchmark
 from cxredge.bundle import open_bundle
 from cxredge.bundle.bundle import write_bundle
 from cxredge.bundle.manifest import EngineGraph
-from cxredge.errors import DataError, RecipeError
+from cxredge.errors import DataError, RecipeError, TooFewFilmsError
 from cxredge.metrics import Interval
 from cxredge.train.evaluate import evaluate
 from cxredge.train.subject import open_subject
@@ -312,6 +312,22 @@ def test_the_command_says_what_is_wrong_before_it_measures(cli: Cli, table: Path
 
 
 BLINK = Profile("blink", 1, 0.05, 2, 0.05)
+
+
+def test_films_that_cannot_judge_a_model_are_said_before_it_is_measured(table: Path, tmp_path: Path) -> None:
+    films = sorted(table.parent.glob("*.jpg"))[:3]
+    ill = tmp_path / "ill.csv"
+    ill.write_text("file,Effusion\n" + "".join(f"{film},1\n" for film in films))
+    said: list[str] = []
+    with pytest.raises(TooFewFilmsError, match="chestxray14: no finding has both films with it"):
+        benchmark(["chestxray14"], [ill], profile=BLINK, say=said.append)
+    assert not said
+
+
+def test_a_slow_machine_reads_more_than_no_films_a_second(measured: tuple[Report, Samples]) -> None:
+    report, _ = measured
+    heading, row, *_ = speed_table(replace(report, measured=[replace(report.measured[0], films_per_second=0.37)]))
+    assert row[heading.index("films/s")] == "0.37"
 
 
 def test_models_for_other_findings_share_a_page_each_with_its_own_films() -> None:
