@@ -55,7 +55,8 @@ class Accuracy:
     that several data sets label AUROC is the mean within each: between them a network can tell the hospital.
 
     graph: precision of the graph that the bundle holds for this engine alone; empty for the portable model. unjudged: findings that
-    the films are labelled for and cannot be judged by, since all that are ranked together have it, or none has.
+    the films are labelled for and cannot be judged by, since all that are ranked together have it, or none has. unread: why of each
+    film that could not be read, and is in no figure.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Accuracy:
     calibration_error: float
     findings: list[FindingDrift]
     unjudged: list[str]
+    unread: list[str]
     subgroups: list[Group]
     agreement: Agreement | None
 
@@ -173,6 +175,7 @@ def _judge(
             for c, name in enumerate(films.findings)
             if c not in columns and not np.isnan(labels[:, c]).all()
         ],
+        unread=list(scores.unread.values()),
         subgroups=subgroups(
             films.findings, labels, told, patients, read_facts(data, films.take(read)),
             None if thresholds is None else list(thresholds), samples=samples, sources=sources,

@@ -22,6 +22,8 @@ from cxredge.train.subject import RUN_RUNTIME, Subject, check_like, full_precisi
 
 # Films that the timed streams take turns with; more would measure the processor's cache, fewer one film's luck.
 POOL = 32
+# Films that cannot be read and are named on the page.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def benchmark(
     subjects, full = _with_reference(subjects, reference, like)
     settings, per_model, left_out = _settings(subjects, runtimes, threads, batches)
     films = judged_films(subjects, data)
-    timed, unread = _readable(films.files, subjects[0])
-    left_out += unread
+    timed = _readable(films.files, subjects[0])
     measured, raw = measure(subjects, settings, timed, profile, say=say)
     accuracy = judge_all(subjects, per_model, data, reference=full, samples=samples, say=say)
     machine = this_machine().text | {"governor": sensors.governor() or "not readable"}
@@ -84,7 +85,7 @@ def benchmark(
             models=[_said(subject) for subject in subjects],
             measured=measured,
             accuracy=accuracy,
-            left_out=left_out,
+            left_out=[*left_out, *_unread(accuracy)],
         ),
         raw,
     )
@@ -96,19 +97,26 @@ def _hash_of(films: Films) -> str:
     return hashlib.sha256(json.dumps([films.findings, rows]).encode()).hexdigest()
 
 
-def _readable(files: Sequence[Path], subject: Subject) -> tuple[list[Path], list[str]]:
-    """The first films that can be read, for the timed streams, and why those before them cannot. Raises DataError for none."""
+def _readable(files: Sequence[Path], subject: Subject) -> list[Path]:
+    """The first films that can be read, for the timed streams. Raises DataError for none."""
     good, bad = [], []
     for row, film in read_ahead(files, subject.preprocessing):
         if isinstance(film, str):
-            bad.append(f"{film} (not timed)")
+            bad.append(film)
         else:
             good.append(files[row])
         if len(good) == POOL:
             break
     if not good:
         raise DataError(f"none of the {len(files)} films can be read: {bad[0] if bad else 'there are none'}")
-    return good, bad
+    return good
+
+
+def _unread(accuracy: Sequence[Accuracy]) -> list[str]:
+    """Why films are in no figure; of many, the first few and how many more: `benchmark.json` has them all."""
+    films = list(dict.fromkeys(why for one in accuracy for why in one.unread))
+    more = [f"{len(films) - NAMED} more films that cannot be read"] if len(films) > NAMED else []
+    return [*(f"{why} (in no figure)" for why in films[:NAMED]), *more]
 
 
 def _with_reference(

@@ -19,7 +19,7 @@ from cxredge.benchmarks.limits import LimitsFile, read_limits, violations
 from cxredge.benchmarks.measure import Profile, Samples, throttled
 from cxredge.benchmarks.plots import pareto
 from cxredge.benchmarks.report import html, markdown, speed_table, write
-from cxredge.benchmarks.run import Report, benchmark
+from cxredge.benchmarks.run import Report, _unread, benchmark
 from cxredge.bundle import open_bundle
 from cxredge.bundle.bundle import write_bundle
 from cxredge.bundle.manifest import EngineGraph
@@ -351,16 +351,21 @@ def test_models_for_other_findings_share_a_page_each_with_its_own_films() -> Non
         benchmark(["chestxray14", "paediatric-pneumonia"], [FILMS / "chestxray14"], profile=BLINK, say=lambda _: None)
 
 
-def test_a_film_that_cannot_be_read_is_named_and_ends_nothing(table: Path, tmp_path: Path) -> None:
-    shutil.copytree(table.parent, tmp_path / "films")
-    first = next(csv.DictReader((tmp_path / "films" / "labels.csv").open()))["file"]
-    (tmp_path / "films" / first).write_bytes(b"not a film")
+def test_films_that_cannot_be_read_are_named_and_end_nothing(table: Path, tmp_path: Path) -> None:
+    """The last film too, which is none of those that are timed."""
+    spoilt = tmp_path / "films" / "labels.csv"
+    shutil.copytree(table.parent, spoilt.parent)
+    names = [row["file"] for row in csv.DictReader(spoilt.open())]
+    for name in (names[0], names[-1]):
+        (spoilt.parent / name).write_bytes(b"not a film")
     report, _ = benchmark(
-        ["chestxray14"], [tmp_path / "films" / "labels.csv"], profile=BLINK, runtimes=["onnxruntime"], samples=20,
-        say=lambda _: None,
-    )  # fmt: skip
-    assert any(first in line and "not timed" in line for line in report.left_out)
-    assert report.accuracy[0].films == len((table.parent / "labels.csv").read_text().splitlines()) - 2
+        ["chestxray14"], [spoilt], profile=BLINK, runtimes=["onnxruntime"], samples=20, say=lambda _: None
+    )
+    for name in (names[0], names[-1]):
+        assert sum(name in line and "in no figure" in line for line in report.left_out) == 1
+    assert report.accuracy[0].films == len(names) - 2
+    many = replace(report.accuracy[0], unread=[f"{number}.jpg: empty" for number in range(9)])
+    assert _unread([many, many])[-2:] == ["4.jpg: empty (in no figure)", "4 more films that cannot be read"]
 
 
 def test_what_is_measured_is_the_graph_that_a_scan_would_load(table: Path, tmp_path: Path) -> None:
