@@ -122,10 +122,17 @@ def _accuracy_row(one: Accuracy) -> list[str]:
         interval(one.mean_auroc),
         change(one.drift) if one.drift else DASH,
         _worst(one),
-        f"{100 * one.flips:.1f} %" if one.flips is not None else DASH,
+        _flips(one.flips),
         f"{one.calibration_error:.3f}",
         f"{one.agreement.largest:.3f}" if one.agreement else DASH,
     ]
+
+
+def _flips(share: float | None) -> str:
+    """In per cent; one flag in ten thousand that flips is not none."""
+    if share is None:
+        return DASH
+    return "under 0.05 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def _worst(one: Accuracy) -> str:

@@ -18,7 +18,7 @@ from cxredge.benchmarks.compare import compare
 from cxredge.benchmarks.limits import LimitsFile, read_limits, violations
 from cxredge.benchmarks.measure import Profile, Samples, throttled
 from cxredge.benchmarks.plots import pareto
-from cxredge.benchmarks.report import html, markdown, speed_table, write
+from cxredge.benchmarks.report import accuracy_table, html, markdown, speed_table, write
 from cxredge.benchmarks.run import Report, _unread, benchmark
 from cxredge.bundle import open_bundle
 from cxredge.bundle.bundle import write_bundle
@@ -322,6 +322,14 @@ def test_films_that_cannot_judge_a_model_are_said_before_it_is_measured(table: P
     with pytest.raises(TooFewFilmsError, match="chestxray14: no finding has both films with it"):
         benchmark(["chestxray14"], [ill], profile=BLINK, say=said.append)
     assert not said
+
+
+def test_flags_that_hardly_ever_flip_are_not_said_never_to(measured: tuple[Report, Samples]) -> None:
+    report, _ = measured
+    told = [replace(report.accuracy[0], flips=flips) for flips in (0.0, 0.0001, 0.0006, None)]
+    heading, *rows = accuracy_table(replace(report, accuracy=told))
+    said = [row[heading.index("flips")] for row in rows]
+    assert said == ["0.0 %", "under 0.05 %", "0.1 %", "\N{EN DASH}"]
 
 
 def test_a_slow_machine_reads_more_than_no_films_a_second(measured: tuple[Report, Samples]) -> None:
