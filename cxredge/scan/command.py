@@ -41,7 +41,8 @@ def scan_command(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with `file` and 0/1 columns per finding: adds AUROC, sensitivity and specificity of this run."
+            help="CSV with `file` and 0/1 columns per finding: adds AUROC, sensitivity and specificity of this run. A column"
+            " `patient` says whose films are counted together."
         ),
     ] = None,
     restart: Annotated[

@@ -6,8 +6,9 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,8 +26,21 @@ _SUFFIXES = {
 }
 
 
-def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]]:
-    """`file` column -> labels in the order of `findings`, nan where the table says nothing.
+# What is matched to the films: a row, whatever it holds.
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A row of the table. values: in the order of the model's findings, nan where the table says nothing. patient: as the column
+    `patient` says, "" without."""
+
+    values: list[float]
+    patient: str = ""
+
+
+def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, Labels]:
+    """`file` column -> its row.
 
     Raises LabelsError, naming the line, for a table without `file` or without any of the findings, one that says nothing of any
     film, or holds a column twice or under a name that is nearly a finding's; for a row with more or fewer cells than the first, a
@@ -42,7 +56,7 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
             f"{table}: needs a column `file` and at least one of the model's findings: {', '.join(findings)};"
             f" found: {', '.join(columns)}"
         )
-    labels: dict[str, list[float]] = {}
+    labels: dict[str, Labels] = {}
     for number, row in rows:
         name = (row["file"] or "").strip()
         if not name:
@@ -51,8 +65,9 @@ def read_labels(table: Path, findings: tuple[str, ...]) -> dict[str, list[float]
             raise LabelsError(f"{table}, line {number}: not as many cells as in the first line; which of them count?")
         if name in labels:
             raise LabelsError(f"{table}, line {number}: {name} stands there twice")
-        labels[name] = [_value(row.get(finding), table, number, finding) for finding in findings]
-    if all(math.isnan(value) for row in labels.values() for value in row):
+        values = [_value(row.get(finding), table, number, finding) for finding in findings]
+        labels[name] = Labels(values, row.get("patient", "").strip())
+    if all(math.isnan(value) for row in labels.values() for value in row.values):
         raise LabelsError(f"{table}: says nothing of any film; 1 is with the finding, 0 without, empty unknown")
     return labels
 
@@ -93,8 +108,8 @@ def _value(text: str | None, table: Path, number: int, finding: str) -> float:
     return value
 
 
-def match(labels: dict[str, list[float]], files: Sequence[str]) -> dict[str, list[float]]:
-    """Labels per film of the run: by the whole name, else by as much of the path as both give, else without the suffix, where one
+def match(labels: dict[str, Row], files: Sequence[str]) -> dict[str, Row]:
+    """Row per film of the run: by the whole name, else by as much of the path as both give, else without the suffix, where one
     film alone can be meant.
 
     Raises LabelsError when not a single film is found.
@@ -146,19 +161,19 @@ def _agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 
 def judge(
-    readings: Iterable[Reading], labels: dict[str, list[float]], manifest: Manifest
+    readings: Iterable[Reading], labels: dict[str, Labels], manifest: Manifest
 ) -> tuple[tuple[LabelledFinding, ...], int]:
     """AUROC, sensitivity and specificity of this run, per finding that the table labels, and how many labelled films have a score.
 
-    labels: as `match` returns.
+    labels: as `match` returns. A patient's films are counted together.
     """
     told, said, whose = [], [], []
     for reading in readings:
         if reading.status is Status.OK and reading.file in labels:
-            told.append(labels[reading.file])
+            told.append(labels[reading.file].values)
             said.append([reading.probabilities[name] for name in manifest.names])
-            # A picture that names nobody may be anybody's.
-            whose.append(reading.patient or reading.file)
+            # A picture that names nobody may be anybody's, unless the table knows.
+            whose.append(labels[reading.file].patient or reading.patient or reading.file)
     shape = len(told), len(manifest.names)
     truth, scored = (np.array(values, np.float64).reshape(shape) for values in (told, said))
     rows = []

@@ -2,10 +2,11 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from house import EXAMPLES, Cli, rows_of
+from house import EXAMPLES, FILMS, Cli, rows_of
 
 from cxredge.errors import LabelsError
 from cxredge.scan.labels import match, read_labels
@@ -27,6 +28,30 @@ def test_labels_give_this_runs_auroc(cli: Cli, tmp_path: Path) -> None:
     said = f"{area['value']:.3f} ({area['low']:.3f}\N{EN DASH}{area['high']:.3f}), {both[0]['positives']} with it"
     assert re.search(rf"this run, {both[0]['finding']} +AUROC {re.escape(said)}", run.stdout)
     assert judged
+
+
+def test_films_of_one_patient_by_the_table_are_counted_together(cli: Cli, tmp_path: Path) -> None:
+    """Copies of a film are as sure as one of it, however many there are."""
+    films = sorted((FILMS / "chestxray14" / "images").iterdir())[:8:2]
+    (tmp_path / "films").mkdir()
+    rows = {"once": ["file,patient,Effusion"], "alone": ["file,patient,Effusion"], "twice": ["file,patient,Effusion"]}
+    for number, film in enumerate(films):
+        for copy in range(3):
+            name = f"{number}-{copy}.jpg"
+            shutil.copy(film, tmp_path / "films" / name)
+            rows["alone"].append(f"{name},,{number % 2}")
+            rows["twice"].append(f"{name}, P{number} ,{number % 2}")
+        rows["once"].append(f"{name},P{number},{number % 2}")
+    told = {}
+    for name, table in rows.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(table) + "\n")
+        run = cli("scan", "films", "--output", "out", "--labels", f"{name}.csv")
+        assert run.returncode == 0, run.stderr
+        told[name] = json.loads((tmp_path / "out" / "summary.json").read_text())["labels"][0]
+    once, twice, alone = (told[name]["at_point"]["specificity"] for name in ("once", "twice", "alone"))
+    assert twice == pytest.approx(once)
+    assert told["twice"]["auroc"] == pytest.approx(told["once"]["auroc"])
+    assert alone["high"] - alone["low"] < twice["high"] - twice["low"]
 
 
 @pytest.mark.parametrize(
