@@ -74,7 +74,7 @@ def benchmark_command(
             raise typer.BadParameter(
                 "two reports are compared as they are: leave MODEL, --data and --gate out", param_hint="--compare"
             )
-        _show_changes(compare(*compared), console)
+        show_changes(compare(*compared), console)
         return
     if not models or not data:
         raise typer.BadParameter("name at least one MODEL and its films with --data, or two reports with --compare")
@@ -139,8 +139,10 @@ def _print(console: Console, rows: list[list[str]]) -> None:
     console.print()
 
 
-def _show_changes(found: Comparison, console: Console) -> None:
-    table = Table("setting", "figure", "before", "after", "ratio (95 %)", "machine", "verdict")
+def show_changes(found: Comparison, console: Console) -> None:
+    columns = ("setting", "figure", "before", "after", "ratio (95 %)", "machine", "verdict")
+    # A narrow terminal breaks a name; cut off, the end of an interval would be another number.
+    table = Table(*(Column(name, overflow="fold", no_wrap=name.startswith("ratio")) for name in columns), box=None)
     for one in found.changes:
         digits = 4 if one.figure == "mean AUROC" else 2
         table.add_row(

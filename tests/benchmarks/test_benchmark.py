@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from house import FILMS, ROOT, Cli
+from rich.console import Console
 
 from cxredge.benchmarks.accuracy import judge_all
+from cxredge.benchmarks.command import show_changes
 from cxredge.benchmarks.compare import compare
 from cxredge.benchmarks.limits import LimitsFile, read_limits, violations
 from cxredge.benchmarks.measure import Profile, Samples, throttled
@@ -248,6 +250,14 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
         assert verdicts == {"same" if name == "old.json" else "other films"}
 
 
+KEPT = ROOT / "benchmarks" / "results" / "benchmark-chestxray14.json"
+
+
+def test_a_narrow_terminal_cuts_no_figure_of_a_comparison_off(capsys: pytest.CaptureFixture[str]) -> None:
+    show_changes(compare(KEPT, KEPT), Console(width=80))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -266,9 +276,8 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
 def test_comparing_with_what_is_no_report_says_so_in_a_line(
     cli: Cli, tmp_path: Path, spoil: Callable[[str], str], says: str
 ) -> None:
-    kept = ROOT / "benchmarks" / "results" / "benchmark-chestxray14.json"
-    (tmp_path / "spoilt.json").write_text(spoil(kept.read_text(encoding="utf-8")))
-    run = cli("benchmark", "--compare", kept, "spoilt.json")
+    (tmp_path / "spoilt.json").write_text(spoil(KEPT.read_text(encoding="utf-8")))
+    run = cli("benchmark", "--compare", KEPT, "spoilt.json")
     assert run.returncode == 2
     assert says in run.stderr
     assert "spoilt.json: not a report that `cxredge benchmark` wrote" in run.stderr
