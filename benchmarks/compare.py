@@ -42,6 +42,8 @@ class Setting(BaseModel):
     yardstick_ms: Rounds
     peak_rss_mb: Figure
     size_mb: Figure
+    # Of the graph that ran, which a bundle may hold for one engine alone. Reports made before it was kept have none.
+    sha256: str = ""
 
 
 class Mean(BaseModel):
@@ -143,10 +145,7 @@ def _notes(a: Told, b: Told) -> list[str]:
     if differ := [fact for fact in MACHINE if a.machine.get(fact) != b.machine.get(fact)]:
         said = "; ".join(f"{fact} {a.machine.get(fact)} and {b.machine.get(fact)}" for fact in differ)
         notes.append(f"Two machines ({said}): times and memory do not tell one model from the other.")
-    hashes = [{model.name: model.sha256 for model in told.models} for told in (a, b)]
-    for name, was in hashes[0].items():
-        if name in hashes[1] and hashes[1][name] != was:
-            notes.append(f"{name} is another file: {was[:12]} before, {hashes[1][name][:12]} after.")
+    notes += _other_files(a, b)
     if not _same_films(a, b):
         which = f"{', '.join(a.data)} before, {', '.join(b.data)} after" if a.data != b.data else ", ".join(a.data)
         notes.append(f"Other films, or other labels: {which}; AUROC does not compare.")
@@ -158,6 +157,17 @@ def _notes(a: Told, b: Told) -> list[str]:
         if one != other:
             notes.append(f"{what}: {one} before, {other} after.")
     return notes
+
+
+def _other_files(a: Told, b: Told) -> list[str]:
+    """Models of one name that are not one file, and those of which one engine alone runs another graph than before."""
+    models = [{model.name: model.sha256 for model in told.models} for told in (a, b)]
+    graphs = [{(m.model, m.runtime): m.sha256 for m in told.measured if m.sha256} for told in (a, b)]
+    other = {name: (was, now) for name, was in models[0].items() if (now := models[1].get(name, was)) != was}
+    for (model, runtime), was in graphs[0].items():
+        if model not in other and (now := graphs[1].get((model, runtime), was)) != was:
+            other[f"{model} on {runtime}"] = was, now
+    return [f"{name} is another file: {was[:12]} before, {now[:12]} after." for name, (was, now) in other.items()]
 
 
 def _engines(told: Told) -> str:

@@ -253,6 +253,19 @@ def test_comparing_tells_a_change_from_noise_and_from_a_slower_machine(
 KEPT = ROOT / "benchmarks" / "results" / "benchmark-chestxray14.json"
 
 
+def test_another_graph_of_one_engine_alone_is_noted(tmp_path: Path) -> None:
+    other = json.loads(KEPT.read_text(encoding="utf-8"))
+    engine = other["measured"][0]["runtime"]
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    for file, sha256 in ((before, "a" * 64), (after, "b" * 64)):
+        for one in other["measured"]:
+            one["sha256"] = sha256 if one["runtime"] == engine else "c" * 64
+        file.write_text(json.dumps(other))
+    name = other["measured"][0]["model"]
+    assert f"{name} on {engine} is another file: {'a' * 12} before, {'b' * 12} after." in compare(before, after).notes
+    assert not any("another file" in line for line in compare(before, before).notes)
+
+
 def test_a_narrow_terminal_cuts_no_figure_of_a_comparison_off(capsys: pytest.CaptureFixture[str]) -> None:
     show_changes(compare(KEPT, KEPT), Console(width=80))
     assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
