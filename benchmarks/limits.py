@@ -96,11 +96,13 @@ def violations(
         worst = min((one.drift.value for one in judged.findings if one.drift), default=None)
         found += _below(f"{where}: mean AUROC drift", judged.drift.value if judged.drift else None, own.drift)
         found += _below(f"{where}: worst finding's AUROC drift", worst, own.worst_drift)
-        if own.worst_drift is not None and judged.unjudged:
-            names = ", ".join(judged.unjudged)
-            found.append(
-                f"{where}: {names} could not be judged, and may be the worst; give films with it and without it"
-            )
+        unshared = [one.finding for one in judged.findings if judged.drift and one.drift is None]
+        for names, instead in (
+            (judged.unjudged, "give films with it and without it"),
+            (unshared, f"{reference} does not look for it; name another --reference"),
+        ):
+            if own.worst_drift is not None and names:
+                found.append(f"{where}: {', '.join(names)} could not be judged, and may be the worst; {instead}")
     named = {one.model for one in measured} | {one.model for one in accuracy}
     return found + [f"{name}: has limits but was not measured" for name in limits.models if name not in named]
 

@@ -178,6 +178,15 @@ def test_a_finding_with_films_of_one_kind_only_is_named_and_may_be_the_worst(
     assert "Effusion could not be judged" in line
 
 
+def test_a_finding_that_the_reference_does_not_look_for_may_be_the_worst(measured: tuple[Report, Samples]) -> None:
+    (judged, *_), limits = measured[0].accuracy, LimitsFile.model_validate({"limits": {"drift": -1, "worst_drift": -1}})
+    first, *others = judged.findings
+    partly = replace(judged, findings=[replace(first, drift=None, bootstrap=None, flips=None), *others])
+    assert violations(limits, [], [judged], reference="parent", added=True) == []
+    (line,) = violations(limits, [], [partly], reference="parent", added=True)
+    assert f"{first.finding} could not be judged, and may be the worst; parent does not look for it" in line
+
+
 def test_throttling_is_counted_within_the_rounds_of_a_setting() -> None:
     """Between them others run: a counter that went up there is not this setting's."""
 
