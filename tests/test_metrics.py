@@ -1,6 +1,7 @@
 """The figures that decide, against their definitions."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cxredge.metrics import (
     auroc_interval,
     in_words,
     mean_auroc_interval,
+    patient_draws,
     proportion,
     sensitivity_point,
     specificity_point,
@@ -309,6 +311,15 @@ def test_a_mean_over_findings_that_one_patient_each_has_is_no_surer_than_they_ar
         apart = mean_auroc_interval(labels, scores, np.arange(60), baseline=other, samples=200)
         assert -1 <= apart.low <= apart.high - 0.9 <= 0.1
     assert held >= 0.95 * draws
+
+
+def test_the_draws_of_many_patients_take_no_more_memory_than_they_are_large() -> None:
+    tracemalloc.start()
+    drawn = patient_draws(np.arange(20_000), 200, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (drawn.sum(1) == 20_000).all()
+    assert peak < 1.5 * drawn.nbytes
 
 
 def test_a_drift_of_which_the_films_show_nothing_is_as_sure_as_there_are_films() -> None:
