@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from cxredge.benchmarks.compare import Comparison, compare
 from cxredge.benchmarks.limits import read_limits, violations
@@ -68,7 +69,8 @@ def benchmark_command(
 
     Example: `cxredge benchmark --compare before/benchmark.json after/benchmark.json`
     """
-    console = Console()
+    # Without markup: a name with brackets is a name.
+    console = Console(markup=False)
     if compared is not None:
         if models or data or gate is not None:
             raise typer.BadParameter(
@@ -102,7 +104,7 @@ def benchmark_command(
         reference, added = report.reference, report.reference_added
         broken = violations(limits, report.measured, report.accuracy, reference=reference, added=added)
     for line in broken:
-        console.print(f"Limit broken: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Limit broken: {line}", style="red", highlight=False, soft_wrap=True)
     if limits is not None and not broken:
         console.print("Every limit kept.")
     raise typer.Exit(1 if broken else 0)
@@ -125,10 +127,10 @@ def _show(report: Report, output: Path, console: Console) -> None:
     _print(console, [judged[0][:4], *(row[:4] for row in judged[1:])])
     _print(console, [short, *([row[n] for n in (0, 1, 2, 5, 7, 8, 9, 11)] for row in speed[1:])])
     for line in unjudged(report):
-        console.print(f"Not judged: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Not judged: {line}", highlight=False, soft_wrap=True)
     for line in report.left_out:
-        console.print(f"Left out: {line}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Open [bold]{output / 'benchmark.html'}[/bold]", soft_wrap=True)
+        console.print(f"Left out: {line}", highlight=False, soft_wrap=True)
+    console.print("Open", Text(str(output / "benchmark.html"), "bold"), soft_wrap=True)
 
 
 def _print(console: Console, rows: list[list[str]]) -> None:
@@ -152,7 +154,7 @@ def show_changes(found: Comparison, console: Console) -> None:
         )  # fmt: skip
     console.print(table)
     for line in found.notes:
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
     console.print(
         "Noise: the interval over rounds reaches within 5 % of no change, as measured or with the machine's own change"
         " (a fixed piece of work) taken out.",

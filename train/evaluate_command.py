@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
+from rich.text import Text
 
 from cxredge.errors import OutputError
 from cxredge.runtimes import MODULES
@@ -114,7 +115,8 @@ def evaluate_command(
 
 def show(found: Evaluation, output: Path) -> None:
     """The figures by finding, in tables that a terminal of 80 columns has room for: cut off, a number is another one."""
-    other, console = found.against, Console()
+    # Without markup: a name with brackets is a name.
+    other, console = found.against, Console(markup=False)
     table = _by_finding("finding", "with it", "AUROC", "sensitivity", "specificity")
     for one in found.findings:
         point = one.at_point
@@ -139,9 +141,9 @@ def show(found: Evaluation, output: Path) -> None:
     if found.mean_pooled:
         console.print(_by_source(found.findings))
     for said in found.cautions:
-        console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(said, style="yellow", highlight=False, soft_wrap=True)
     if found.unread:
-        console.print(f"{len(found.unread)} films could not be read, {found.unread[0]}", markup=False, soft_wrap=True)
+        console.print(f"{len(found.unread)} films could not be read, {found.unread[0]}", soft_wrap=True)
     console.print(f"Mean AUROC {interval(found.mean_auroc)}, {found.data['films']} films, {found.runtime}")
     if found.mean_pooled:
         console.print(f"Ranked together {interval(found.mean_pooled)}")
@@ -149,9 +151,9 @@ def show(found: Evaluation, output: Path) -> None:
         console.print(
             f"Mean AUROC minus that of {other.model['name']}: {change(other.mean_auroc)}, over {len(other.findings)} findings,"
             f" {other.films} films, paired",
-            markup=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
-    console.print(f"Open [bold]{output / 'evaluation.html'}[/bold]", soft_wrap=True)
+    console.print("Open", Text(str(output / "evaluation.html"), "bold"), soft_wrap=True)
 
 
 def _by_finding(*columns: str) -> Table:

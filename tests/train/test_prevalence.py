@@ -90,19 +90,20 @@ def test_evaluate_says_what_a_flag_would_mean_there(cli: Cli, tmp_path: Path) ->
         "--prevalence",
         "0.0001",
         "-o",
-        "out",
+        "out[/b]",
         "--examples",
         "0",
     )
     assert run.returncode == 0, run.stderr
-    (finding,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["findings"]
+    (finding,) = json.loads((tmp_path / "out[/b]" / "evaluation.json").read_text())["findings"]
     counted, there = finding["at_point"], finding["at_prevalence"]
     sensitivity, specificity = (counted[name]["value"] for name in ("sensitivity", "specificity"))
     assert there["prevalence"] == 0.0001
     right, wrong = 0.0001 * sensitivity, 0.9999 * (1 - specificity)
     assert there["ppv"]["value"] == pytest.approx(right / (right + wrong))
     assert "PPV there" in run.stdout
-    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "Open out[/b]/evaluation.html" in run.stdout
+    page = (tmp_path / "out[/b]" / "evaluation.html").read_text()
     assert "as common as stated" in page
     # A rare finding is hardly ever missed because it is hardly ever there; no flag still does not mean never.
     assert re.search(
