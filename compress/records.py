@@ -19,6 +19,7 @@ from cxredge.metrics import (
     youden_point,
 )
 from cxredge.runtimes import Artifact, runtime
+from cxredge.train.labels import without_patients
 from cxredge.train.sources import Films
 
 EXPERIMENTAL_BELOW = 0.70
@@ -104,12 +105,7 @@ def accuracy_record(
 
 def unnamed_patients(films: Films) -> list[str]:
     """A sentence of warning when a labels table names no patients; intervals are by patient, so by film there."""
-    alone = []
-    for source in sorted(set(films.sources.tolist())):
-        own = films.take(films.sources == source)
-        if [f"{source}/{name}" for name in own.names] == own.patients.tolist():
-            alone.append(source)
-    if not alone:
+    if not (alone := without_patients(films)):
         return []
     return [
         f"The table of {', '.join(alone)} names no patients: each film counts as a patient's only one, so that films of one patient"

@@ -29,8 +29,10 @@ from cxredge.train.judge import (
     mean_auroc,
     several_sources,
     subgroups,
+    unnamed,
     youden_thresholds,
 )
+from cxredge.train.labels import without_patients
 from cxredge.train.metadata import encode
 from cxredge.train.prevalence import at_prevalence, read_prevalences
 from cxredge.train.scores import Scores, Tick, score
@@ -154,7 +156,7 @@ def evaluate(
         refused=_refused(scores, subject, films.patients),
         unread=list(scores.unread.values()),
         against=compared,
-        cautions=[*cautions, *several_sources(findings)],
+        cautions=[*cautions, *unnamed(without_patients(films)), *several_sources(findings)],
         mean_pooled=mean_auroc(labels[read], told[read], patients, samples=samples)
         if any(one.within for one in findings)
         else None,

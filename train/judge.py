@@ -161,6 +161,15 @@ def several_sources(findings: Sequence[Judged]) -> list[str]:
     ]
 
 
+def unnamed(tables: Sequence[str]) -> list[str]:
+    """How intervals are to be read where tables do not say whose the films are (`labels.without_patients`)."""
+    return [
+        f"{table} names no patients: each film counts as another one's, and where some are of one, intervals are too narrow; a"
+        " column `patient` says whose they are."
+        for table in tables
+    ]
+
+
 def mean_auroc(
     labels: Floats, scores: Floats, patients: NDArray[np.str_], *, samples: int, sources: NDArray[np.str_] | None = None
 ) -> Interval:

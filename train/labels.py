@@ -91,3 +91,13 @@ def read_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
 def name_in(row: dict[str, str]) -> str:
     """What a labels table calls the film of a row, its path with slashes."""
     return Path(row.get("file", "").replace("\\", "/")).as_posix()
+
+
+def without_patients(films: Films) -> list[str]:
+    """The labels tables among the sources that say of no film whose it is: each counts as another patient's there."""
+    found = []
+    for source in sorted(set(films.sources.tolist())):
+        own = films.take(films.sources == source)
+        if [f"{source}/{name}" for name in own.names] == own.patients.tolist():
+            found.append(source)
+    return found

@@ -292,6 +292,16 @@ def test_a_finding_of_several_data_sets_is_ranked_within_each(cli: Cli, table: P
     assert "Within each data set" in page
 
 
+def test_a_table_that_does_not_say_whose_films_these_are_is_said_to(table: Path) -> None:
+    found, _ = evaluate(open_subject("chestxray14"), [table], samples=20, examples=0)
+    assert not found.cautions
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    table.write_text("".join(f"{','.join([row[0], *row[2:]])}\n" for row in rows))
+    found, _ = evaluate(open_subject("chestxray14"), [table], samples=20, examples=0)
+    (said,) = found.cautions
+    assert said.startswith("labels names no patients: each film counts as another one's")
+
+
 def test_columns_without_a_label_are_not_called_another_finding(table: Path) -> None:
     lines = [line.split(",") for line in table.read_text().splitlines()]
     table.write_text("file,Effusion\n" + "".join(f"{file},\n" for file, *_ in lines[1:]))
