@@ -1,12 +1,12 @@
 """A labels table, matched to the films of a run: how well did the model do on these very films?"""
 
 import csv
-import io
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -88,16 +88,21 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[Any, Any]]]]:
     number = 1
     try:
         with table.open(newline="", encoding="utf-8-sig") as text:
+            first = text.readline()
+            # A spreadsheet separates by semicolons where its user's country writes 0,5.
+            delimiter = ";" if first.count(";") > first.count(",") else ","
             # Strict: a quotation mark that is not closed would swallow the films after it.
-            lines = csv.DictReader(text, strict=True)
+            lines = csv.DictReader(chain([first], text), delimiter=delimiter, strict=True)
             columns, rows = list(lines.fieldnames or []), []
             for row in lines:
                 number = lines.line_num
                 rows.append((number, row))
     except csv.Error as error:
         raise LabelsError(f"{table}, after line {number}: cannot be read as a table ({error})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error})") from None
+    except UnicodeDecodeError as error:
+        raise LabelsError(f"{table}: cannot be read as UTF-8 text ({error}); save it as 'CSV UTF-8'") from None
+    except OSError as error:
+        raise LabelsError(f"{table}: cannot be read ({error.strerror or error})") from None
     return columns, rows
 
 

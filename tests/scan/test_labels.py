@@ -103,7 +103,9 @@ def test_labels_tables_that_do_not_hold_together_are_one_line(cli: Cli, tmp_path
 def test_labels_saved_by_a_spreadsheet_of_another_country(tmp_path: Path) -> None:
     table, text = tmp_path / "labels.csv", "\ufefffile;Effusion\r\n00028351_000.jpg;0\r\n00000457_002.jpg;1\r\n"
     table.write_text(text, encoding="utf-8", newline="")
-    assert read_labels(table, ("Effusion",)) == {"00028351_000.jpg": [0.0], "00000457_002.jpg": [1.0]}
+    assert {name: row.values for name, row in read_labels(table, ("Effusion",)).items()} == {
+        "00028351_000.jpg": [0.0], "00000457_002.jpg": [1.0],
+    }  # fmt: skip
     table.write_text(text, encoding="utf-16", newline="")
     with pytest.raises(LabelsError, match="save it as 'CSV UTF-8'"):
         read_labels(table, ("Effusion",))
