@@ -15,6 +15,7 @@ from cxredge.benchmarks.limits import read_limits, violations
 from cxredge.benchmarks.measure import PROFILES
 from cxredge.benchmarks.report import accuracy_table, check_folder, speed_table, unjudged, write
 from cxredge.benchmarks.run import Report, benchmark
+from cxredge.runtimes import MOST_THREADS
 
 
 def benchmark_command(
@@ -117,6 +118,10 @@ def _numbers(text: str, option: str) -> list[int]:
         numbers = [0]
     if numbers[0] < 1:
         raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4", param_hint=option)
+    if option == "--threads" and numbers[-1] > MOST_THREADS:
+        raise typer.BadParameter(
+            f"{numbers[-1]} is more than {MOST_THREADS}, and than any machine has cores", param_hint=option
+        )
     return numbers
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import cast
 
 from cxredge.runtimes.session import (
+    MOST_THREADS,
     UNTUNED,
     Artifact,
     EngineError,
@@ -34,6 +35,7 @@ def runtime(name: str) -> Runtime:
 
 __all__ = [
     "MODULES",
+    "MOST_THREADS",
     "UNTUNED",
     "Artifact",
     "EngineError",

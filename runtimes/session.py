@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# No machine has more cores; an engine asked for some thousands never comes back, and cannot be interrupted either.
+MOST_THREADS = 1024
+
 
 class EngineError(RuntimeError):
     """An engine that is installed cannot run this graph here; the message is one line and says what to do."""

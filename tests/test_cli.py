@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from house import EXAMPLES, ROOT, Cli, rows_of
+from house import EXAMPLES, FILMS, ROOT, Cli, rows_of
 
 # A library that somebody interrupts while it loads; what it makes of a KeyboardInterrupt is what NumPy makes of it.
 INTERRUPTED = """
@@ -60,9 +60,11 @@ def test_h_is_help(cli: Cli, words: list[str]) -> None:
     assert short.stdout == cli(*words, "--help").stdout
 
 
-@pytest.mark.parametrize("option", ["--threads", "--workers"])
-def test_more_threads_than_any_machine_has_cores_are_refused(cli: Cli, option: str) -> None:
-    run = cli("scan", EXAMPLES / "chest-cr.dcm", option, "100000")
+@pytest.mark.parametrize("words", ["scan --threads", "scan --workers", "evaluate --threads", "benchmark --threads"])
+def test_more_threads_than_any_machine_has_cores_are_refused(cli: Cli, words: str) -> None:
+    verb, option = words.split()
+    where = [EXAMPLES / "chest-cr.dcm"] if verb == "scan" else ["chestxray14", "--data", FILMS / "chestxray14"]
+    run = cli(verb, *where, option, "100000")
     assert run.returncode == 2
     assert "1024" in run.stderr
 

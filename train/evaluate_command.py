@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cxredge.errors import OutputError
-from cxredge.runtimes import MODULES
+from cxredge.runtimes import MODULES, MOST_THREADS
 from cxredge.train.evaluate import Evaluation, evaluate
 from cxredge.train.judge import Judged
 from cxredge.train.page import change, interval, write_evaluation
@@ -74,7 +74,7 @@ def evaluate_command(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of the engine.")] = 1,
     examples: Annotated[int, typer.Option(min=0, help="Films to show per finding and kind.")] = 1,
 ) -> None:
     """Measure a model on films with known findings: AUROC with intervals, curves, calibration, subgroups, heat maps.

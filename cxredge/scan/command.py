@@ -16,12 +16,10 @@ from cxredge.bundle.bundle import DEFAULT
 from cxredge.bundle.manifest import Accuracy
 from cxredge.errors import CxredgeError
 from cxredge.metrics import in_words
+from cxredge.runtimes import MOST_THREADS
 from cxredge.scan.reading import Reading, Status
 from cxredge.scan.run import Options, Run, Tick, scan
 from cxredge.scan.summary import DicomOut, LabelledFinding, Latency, Summary
-
-# No machine has more cores; an engine asked for some thousands never comes back, and cannot be interrupted either.
-MOST_THREADS = 1024
 
 
 def scan_command(
