@@ -20,7 +20,7 @@ from cxredge import __version__
 from cxredge.bundle import Bundle, Manifest, write_bundle
 from cxredge.bundle.built import Build, Settings
 from cxredge.bundle.bundle import check_output
-from cxredge.bundle.manifest import EngineGraph
+from cxredge.bundle.manifest import EngineGraph, Finding
 from cxredge.bundle.selftest import distances_name
 from cxredge.bundle.signature import sign
 from cxredge.compress.build_card import with_build
@@ -28,11 +28,13 @@ from cxredge.compress.candidate_graphs import Graph, Graphs
 from cxredge.compress.candidates import INSIDE, KEPT, PORTABLE, Films, Plan, Table, best_of_each, choose
 from cxredge.compress.measure import Job, Measured, Tick, measure
 from cxredge.compress.tensorrt_check import take
+from cxredge.compress.tolerance import MOVED_LESS
 from cxredge.compress.verdict import BuildGate, labelled
 from cxredge.devices import Engine, Machine, Profile, this_machine
 from cxredge.errors import CxredgeError, DataError
 from cxredge.imaging import Preprocessing
 from cxredge.runtimes import runtime
+from cxredge.scan.decide import nearness
 from cxredge.train.planes import cached_planes
 from cxredge.train.tables import read_films
 
@@ -220,6 +222,7 @@ def _write(
         update={
             "target": record.target,
             "runtimes": tuple(row.runtime for row, _ in chosen),
+            "findings": _as_near(source.manifest, arrays, [graph.logits for graph in graphs.values()]),
             "graphs": graphs,
             "build": record,
             "software": source.manifest.software | _software([row.runtime for row, _ in chosen]),
@@ -228,6 +231,21 @@ def _write(
     card = (source.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     files["MODEL_CARD.md"] = with_build(card, manifest).encode()
     return write_bundle(out, files, lambda hashes: manifest.model_copy(update={"files": hashes}), key=key)
+
+
+def _as_near(manifest: Manifest, arrays: dict[str, NDArray[Any]], logits: Sequence[str]) -> tuple[Finding, ...]:
+    """The findings, `rounding` widened by as much as an engine's own graph rounds more than the portable one, on reference films.
+
+    So scores near a threshold go to a person whichever engine gives them. logits: names in `arrays` of what such graphs say.
+    """
+
+    def moved(name: str) -> float:
+        return float(np.quantile(np.abs(arrays[name] - arrays["full"]), MOVED_LESS))
+
+    more = max((moved(name) - moved("logits") for name in logits), default=0.0)
+    if more <= 0:
+        return manifest.findings
+    return tuple(one.model_copy(update={"rounding": nearness(one, manifest) + more}) for one in manifest.findings)
 
 
 def _software(runtimes: Sequence[str]) -> dict[str, str]:

@@ -35,7 +35,7 @@ from cxredge.compress.recipe import Recipe
 from cxredge.compress.records import accuracy_record, film_counts, finding_records, score, unnamed_patients
 from cxredge.compress.steps import Take
 from cxredge.compress.to_int8 import Quantizable, forget, to_int8
-from cxredge.compress.tolerance import tolerance
+from cxredge.compress.tolerance import MOVED_LESS, tolerance
 from cxredge.devices import read_profile
 from cxredge.errors import DataError, TooFewFilmsError
 from cxredge.imaging.preprocess import describe
@@ -48,8 +48,6 @@ from cxredge.train.run_folder import data_hash
 GATE_REFUSES = 0.0025
 # Of validation films, those that leave no doubt, and those that look typical.
 BEYOND_DOUBT, TYPICAL = 0.95, 0.5
-# Of validation films, those whose logit compression moved by less than what a finding's `rounding` says.
-MOVED_LESS = 0.95
 Say = Callable[[str], None]
 
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from cxredge.bundle.manifest import Tolerance
 
+# Of films, those whose logit compression moved by less than what a finding's `rounding` says.
+MOVED_LESS = 0.95
 # Below these, differences are rounding and not worth a refusal.
 LEAST_MEAN, LEAST_LARGEST = 0.02, 0.1
 

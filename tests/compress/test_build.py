@@ -163,6 +163,22 @@ def test_what_runs_another_graph_is_named_and_its_accuracy_is_not_the_portable_m
             assert scanner.read(film).model_sha256 == built.graph_sha256("onnxruntime")
 
 
+def test_a_graph_that_rounds_more_sends_more_films_near_a_threshold_to_a_person(
+    source: Bundle, tmp_path: Path, build_for: BuildFor, own_profile: Path
+) -> None:
+    text = own_profile.read_text().replace('"openvino"', '"tensorrt"').replace('"unsigned"', '"signed-symmetric"')
+    own_profile.write_text(text.replace('"int32"', '"float"'))
+    built = build_for(source, str(own_profile), tmp_path / "built")
+    with np.load(built.reference) as stored:
+        own, portable = (
+            np.quantile(np.abs(stored[logits] - stored["full"]), 0.95)
+            for logits in (built.manifest.graph_for("tensorrt").logits, "logits")
+        )
+    assert own > portable
+    for before, after in zip(source.manifest.findings, built.manifest.findings, strict=True):
+        assert after.rounding == pytest.approx(before.rounding + own - portable)
+
+
 def test_a_pruned_model_is_held_against_itself_before_rounding(tmp_path: Path, build_for: BuildFor) -> None:
     pruned = open_bundle("chestxray14-small")
     built = build_for(pruned, "generic", tmp_path / "built", data=[FILMS / "chestxray14"], gate=BuildGate(max_drift=1))
