@@ -118,7 +118,8 @@ def _entries(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInf
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if leaves(name) or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise BundlePathError(archive, f"{name!r} leaves the bundle or is a link; do not use this archive")
-        if entry.is_dir():
+        # What macOS puts beside the files of an archive that is packed there is none of the bundle's.
+        if entry.is_dir() or name.startswith("__MACOSX/"):
             continue
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BundleArchiveError(

@@ -129,7 +129,12 @@ def test_a_damaged_copy_in_the_cache_is_mended_where_it_is_damaged(bundle: Bundl
 
 
 def test_an_archive_packed_by_hand_with_its_folder_around_it_opens(bundle: Bundle, tmp_path: Path) -> None:
-    assert open_bundle(packed(bundle.folder, tmp_path / "hand.zip", inside="my model/")).sha256 == bundle.sha256
+    archive = packed(bundle.folder, tmp_path / "hand.zip", inside="my model/")
+    assert open_bundle(archive).sha256 == bundle.sha256
+    # As macOS packs it.
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("__MACOSX/my model/._manifest.json", b"\0\5\26\7")
+    assert open_bundle(archive).sha256 == bundle.sha256
 
 
 def flipped(folder: Path, archive: Path) -> Path:
