@@ -126,10 +126,11 @@ def draw(points: list[Point]) -> str:
             ax.plot(films, [area.value for area in areas], color=colour, marker=marker, label=f"seed {seed}")
             ax.vlines(films, [area.low for area in areas], [area.high for area in areas], color=colour, lw=1, alpha=0.6)
         ax.set_xscale("log", base=2)
-        counts = sorted({round(point.films, -1) for point in points if point.seed == 0})
+        counts = [point.films for point in points if point.seed == points[0].seed]
         ax.set_xticks(counts, [f"{count:,}" for count in counts])
         ax.set(xlabel="films for training and validation", ylabel="mean AUROC, test films, 95 % interval")
-        ax.legend()
+        if len({point.seed for point in points}) > 1:
+            ax.legend(loc="lower right")
         return svg(figure)
 
 

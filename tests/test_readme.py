@@ -136,6 +136,15 @@ def test_the_tables_of_measured_numbers_are_those_that_were_measured(bundle: Bun
         assert row in README
 
 
+def test_what_more_films_brought_is_what_was_measured() -> None:
+    found = json.loads((RESULTS / "learning-curve.json").read_text(encoding="utf-8"))
+    said = " ".join(README.split())
+    for point in (point for point in found["points"] if point["seed"] == 0):
+        assert f"{point['mean_auroc']['value']:.3f} from {point['films']:,}" in said
+        if gain := point["gain"]:
+            assert f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})" in said
+
+
 def test_every_command_in_the_readme_is_one_that_exists() -> None:
     named = set(re.findall(r"^(?:.*&& )?cxredge (\w+)", README, flags=re.MULTILINE))
     assert named == set(VERBS)
