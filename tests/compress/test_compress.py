@@ -173,7 +173,12 @@ def _refuses_before_it_trains(folder: Path) -> None:
     slow = RECIPE.replace("export = []", "export = []\nfloat_layers = 51") + "[speedup]\nonnxruntime = 1000\n"
     cases = [
         ("run", DATA[1:], RECIPE, "was trained on findings"),
-        ("run", DATA, RECIPE.replace('source = "kermany"', 'source = "padchest"'), "no train films in the data given"),
+        (
+            "run",
+            DATA,
+            RECIPE.replace('source = "kermany"', 'source = "padchest"'),
+            "for the findings of padchest, and the films given are of",
+        ),
         ("run", DATA, elsewhere, "films must hold some with and some without it; .* `findings`"),
         ("run-bundle", DATA, elsewhere, "run-bundle knows nothing of Atelectasis"),
         ("run", DATA, RECIPE.replace("Paed", "Pead"), "Peadiatric_Pneumonia urgent, which is none of the findings"),
