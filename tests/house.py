@@ -48,7 +48,7 @@ class Cli:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
             cwd=self.folder,
             env=self.environment,
         )
